@@ -1,0 +1,96 @@
+"""Delivery assets: `conversion_file` and `live_load`, one job of the outbox at a time.
+
+Which of the two a job takes is decided by the routing sensor and, finally, under the ledger's lock.
+What delivering means is in `revrec_pipeline.delivery`.
+"""
+
+from typing import Any
+
+import dagster as dg
+
+from resources.stores import LakeResource, LedgerResource
+from revrec_pipeline.delivery import Delivery, deliver
+from revrec_pipeline.errors import LedgerBusyError, RevrecError
+from revrec_pipeline.model import Route
+from revrec_pipeline.settings import Settings
+
+#: A claim lives this long without a sign of life; then the next attempt takes it over.
+LEASE_SECONDS = 300.0
+# Deliveries of one source and record type go one after another; the one before may have been
+# killed, and then its claim must end first.
+_WAIT_SECONDS = 5
+_WAITS = int(LEASE_SECONDS / _WAIT_SECONDS) + 4
+
+ROUTES: dict[Route, str] = {
+    Route.CONVERSION: "conversion_file",
+    Route.LIVE: "live_load",
+}
+_WORDS = {
+    Route.CONVERSION: "The workbook and the zip that a person downloads, reviews and uploads; "
+    "written while no accounting period is set.",
+    Route.LIVE: "Order lines and billing lines upserted into the ledger; taken as soon as an "
+    "accounting period is set.",
+}
+
+
+class DeliveryConfig(dg.Config):
+    """Which job of the outbox to deliver; `revrec jobs` lists them."""
+
+    job_id: int
+
+
+def delivery_asset(
+    route: Route, settings: Settings, upstream: list[dg.AssetKey]
+) -> dg.AssetsDefinition:
+    """The asset of one route."""
+
+    @dg.asset(
+        name=ROUTES[route],
+        group_name="delivery",
+        deps=upstream,
+        description=_WORDS[route],
+        kinds={"excel"} if route is Route.CONVERSION else {_ledger_kind(settings)},
+        owners=list(settings.site.owners),
+        tags={"revrec/layer": "delivery"},
+        code_version="1",
+    )
+    def deliver_job(
+        context: dg.AssetExecutionContext,
+        config: DeliveryConfig,
+        lake: LakeResource,
+        ledger: LedgerResource,
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster reads the annotation
+        try:
+            delivery = deliver(
+                ledger.open(),
+                lake.open().root,
+                config.job_id,
+                route,
+                claimed_by=context.run.run_id,
+                lease_seconds=LEASE_SECONDS,
+            )
+        except LedgerBusyError as busy:
+            raise dg.RetryRequested(max_retries=_WAITS, seconds_to_wait=_WAIT_SECONDS) from busy
+        except RevrecError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+        return dg.MaterializeResult(metadata=_metadata(lake, config.job_id, delivery))
+
+    return deliver_job
+
+
+def _ledger_kind(settings: Settings) -> str:
+    return "duckdb" if settings.ledger.startswith("duckdb:") else "postgres"
+
+
+def _metadata(lake: LakeResource, job_id: int, delivery: Delivery) -> dict[str, Any]:
+    root = lake.open().root
+    metadata: dict[str, Any] = {
+        "job": job_id,
+        "state": delivery.state,
+        "months": len(delivery.batches),
+        **{f"documents_{change}": count for change, count in sorted(delivery.documents.items())},
+        **{f"rows_{name}": delivery.rows(name) for name in ("delivered", "unchanged", "removed")},
+    }
+    for file in delivery.files:
+        metadata[f"file_{file.suffix.removeprefix('.')}"] = dg.MetadataValue.path(str(root / file))
+    return metadata

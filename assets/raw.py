@@ -1,0 +1,204 @@
+"""Raw assets: what the sources' APIs returned, landed in the lake.
+
+`raw/<source>/<object>` is the full listing of one business month; all objects of a source land in
+one step, for a document and its lines must come from one pull. `raw/<source>/changes` is one
+incremental window, which may touch any month; it has no partition, and a sensor has the touched
+months rebuilt. Nothing here knows what a field means.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from assets.context import failing_loudly, open_jobs
+from resources.client import SourceClient, SourceResource
+from resources.stores import LakeResource, LedgerResource
+from revrec_pipeline.canonical import ERRORS
+from revrec_pipeline.errors import UsageError
+from revrec_pipeline.lake import CHANGES, Landing
+from revrec_pipeline.ledger import Transaction, cursors, jobs, sync_errors
+from revrec_pipeline.mapping import Source
+from revrec_pipeline.model import RecordType
+from revrec_pipeline.settings import Settings
+
+
+def raw_months(
+    source: Source, settings: Settings, months: dg.PartitionsDefinition[str]
+) -> dg.AssetsDefinition:
+    """The assets `raw/<source>/<object>`, one step per month."""
+    record_types = source.record_types(settings.source(source.name))
+
+    @dg.multi_asset(
+        name=f"list_{source.name}",
+        specs=[
+            dg.AssetSpec(
+                key=["raw", source.name, name],
+                group_name=source.name,
+                partitions_def=months,
+                description=f"{source.title} {name.replace('_', ' ')} pages of the month, as the "
+                "API returned them; append-only.",
+                kinds={source.name, "parquet"},
+                owners=list(settings.site.owners),
+                tags={"revrec/source": source.name, "revrec/layer": "raw"},
+                code_version="1",
+            )
+            for name in source.objects
+        ],
+        pool=f"{source.name}_api",
+        required_resource_keys={source.name, "lake", "ledger"},
+    )
+    def list_month(
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]  # Dagster reads the annotation
+        lake, ledger = _stores(context)
+        period = context.partition_key
+        opened = open_jobs(ledger, context.run, source, record_types, period)
+        with failing_loudly(context, ledger, source, opened, period):
+            with _client(context, source) as client:
+                began = client.server_time()
+                context.log.info("listing %s %s", source.title, period)
+                landing = lake.open().land(
+                    source.name,
+                    period,
+                    client.listing(period),
+                    run_id=context.run.run_id,
+                    api_version=client.api_version,
+                    objects=source.objects,
+                )
+            with ledger.open().transaction() as tx:
+                built_here = bool(opened) and _builds(context.run, source, opened)
+                waiting = [month for month in landing.touched if month != period or not built_here]
+                cursors.touch(tx, source.name, waiting, landing.id)
+                _resolve_errors(tx, source, opened, period)
+                if opened and cursors.position(tx, source.name) is None:
+                    # From here on the change feed tells what happens to listed months.
+                    cursors.advance(tx, source.name, began - client.lag)
+        for name in source.objects:
+            yield dg.MaterializeResult(
+                asset_key=dg.AssetKey(["raw", source.name, name]),
+                metadata=_metadata(lake, landing, name),
+                data_version=dg.DataVersion(landing.objects[name]["sha256"]),
+            )
+
+    return list_month
+
+
+def raw_changes(source: Source, settings: Settings) -> dg.AssetsDefinition:
+    """The asset `raw/<source>/changes`: the next incremental window."""
+    record_types = source.record_types(settings.source(source.name))
+
+    @dg.asset(
+        name=CHANGES,
+        key_prefix=["raw", source.name],
+        group_name=source.name,
+        description=f"Everything that changed in {source.title} since the last window, with all "
+        "lines of every changed document; the months it touches are rebuilt from the lake.",
+        kinds={source.name, "parquet"},
+        owners=list(settings.site.owners),
+        tags={"revrec/source": source.name, "revrec/layer": "raw"},
+        code_version="1",
+        pool=f"{source.name}_api",
+        required_resource_keys={source.name, "lake", "ledger"},
+    )
+    def pull_changes(
+        context: dg.AssetExecutionContext,
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster reads the annotation
+        lake, ledger = _stores(context)
+        opened = open_jobs(ledger, context.run, source, record_types, "")
+        with failing_loudly(context, ledger, source, opened, ""):
+            with ledger.open().transaction() as tx:
+                position = cursors.position(tx, source.name)
+            if position is None:
+                raise UsageError(
+                    f"{source.title} has never been listed, so there is nothing to continue from; "
+                    f"run `revrec sync {source.name}` or a backfill first"
+                )
+            with _client(context, source) as client:
+                since, until = _window(client, position)
+                context.log.info("%s changes from %s to %s", source.title, since, until)
+                landing = lake.open().land(
+                    source.name,
+                    CHANGES,
+                    client.changes(since, until),
+                    run_id=context.run.run_id,
+                    api_version=client.api_version,
+                    objects=source.objects,
+                    since=since,
+                    until=until,
+                )
+            with ledger.open().transaction() as tx:
+                cursors.touch(tx, source.name, landing.touched, landing.id)
+                if opened:  # a dry run leaves the window to the next sync
+                    cursors.advance(tx, source.name, until)
+                _resolve_errors(tx, source, opened, "")
+                for job_id in opened.values():
+                    jobs.end_run(tx, job_id, "", context.run.run_id)
+        return dg.MaterializeResult(
+            metadata={
+                "since": since.isoformat(),
+                "until": until.isoformat(),
+                "touched_months": ", ".join(landing.touched) or "none",
+                "pages": sum(o["pages"] for o in landing.objects.values()),
+                "records": sum(o["records"] for o in landing.objects.values()),
+                "path": dg.MetadataValue.path(str(lake.open().root / landing.folder)),
+            }
+        )
+
+    return pull_changes
+
+
+def _stores(context: dg.AssetExecutionContext) -> tuple[LakeResource, LedgerResource]:
+    # The source's resource has to be named by key, and Dagster takes keys or parameters, not both.
+    return context.resources.lake, context.resources.ledger
+
+
+def _client(context: dg.AssetExecutionContext, source: Source) -> SourceClient:
+    resource: SourceResource = getattr(context.resources, source.name)
+    return resource.client()
+
+
+def _builds(run: dg.DagsterRun, source: Source, record_types: Iterable[RecordType]) -> bool:
+    """Whether this run builds the month as well; in the UI one may select raw assets alone."""
+    built = {dg.AssetKey([source.name, str(record_type)]) for record_type in record_types}
+    return run.asset_selection is None or built <= run.asset_selection
+
+
+def _resolve_errors(
+    tx: Transaction, source: Source, opened: dict[RecordType, int], period: str
+) -> None:
+    """The pull has succeeded: what earlier ones of this month failed with is over."""
+    for record_type, job_id in opened.items():
+        sync_errors.record(
+            tx,
+            job_id=job_id,
+            source=source.name,
+            record_type=record_type,
+            period=period or None,
+            errors=ERRORS.empty_table(),
+            stages=("sync",),
+        )
+
+
+def _window(client: SourceClient, position: datetime) -> tuple[datetime, datetime]:
+    """The closed, lagged, overlapping window after `position`, by the source's own clock.
+
+    Rows become visible up to `lag` late (airbyte#27146), and the overlap pulls again what shared
+    the last time stamp; the version guard makes pulling twice harmless.
+    """
+    until = client.server_time() - client.lag
+    return min(position, until) - client.lookback, until
+
+
+def _metadata(lake: LakeResource, landing: Landing, name: str) -> dict[str, dg.MetadataValue[Any]]:
+    summary = landing.objects[name]
+    return {
+        "pages": dg.MetadataValue.int(summary["pages"]),
+        "dagster/partition_row_count": dg.MetadataValue.int(summary["records"]),
+        "bytes": dg.MetadataValue.int(summary["bytes"]),
+        "sha256": dg.MetadataValue.text(summary["sha256"]),
+        "api_version": dg.MetadataValue.text(landing.api_version),
+        "server_time": dg.MetadataValue.text(landing.server_time or "no page"),
+        "path": dg.MetadataValue.path(str(lake.open().root / landing.folder / f"{name}.parquet")),
+    }

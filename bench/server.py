@@ -1,0 +1,114 @@
+"""Serves the data set as Stripe's list API does, from memory-mapped files, in a process of its own.
+
+python -m bench.server FOLDER    prints its origin, and its CPU seconds when it is told to stop
+"""
+
+import asyncio
+import mmap
+import resource
+import signal
+import sys
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from pathlib import Path
+from typing import cast
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import uvloop
+
+from bench.data import FIRST_CREATED, SPAN
+
+_EMPTY = b'{"object": "list", "data": [], "has_more": false}'
+
+
+class DataSet:
+    """Pages of the data set as bytes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._records, self._ends = _open(folder, "records.bin", "index.npy")
+        self._lines, self._line_ends = _open(folder, "lines.bin", "line_index.npy")
+        self.total = len(self._ends)
+
+    def answer(self, target: str) -> bytes:
+        """The body for a path with its query."""
+        parts = urlsplit(target)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        if parts.path == "/v1/invoices":
+            return self._page(query)
+        if parts.path.endswith("/lines"):
+            number = int(parts.path.split("/")[3].removeprefix("in_")) // 100
+            return _cut(self._lines, self._line_ends, number)
+        return _EMPTY
+
+    def _page(self, query: dict[str, str]) -> bytes:
+        """Newest first, half-open in `created`, after the invoice `starting_after`."""
+        low = self._first(int(query.get("created[gte]", FIRST_CREATED)))
+        high = self._first(int(query.get("created[lt]", FIRST_CREATED + SPAN + 1)))
+        if after := query.get("starting_after"):
+            high = int(after.removeprefix("in_"))
+        bottom = max(low, high - int(query.get("limit", "10")))
+        body = b",\n".join(
+            _cut(self._records, self._ends, number) for number in range(high - 1, bottom - 1, -1)
+        )
+        more = b"true" if bottom > low else b"false"
+        head = b'{\n"object": "list",\n"url": "/v1/invoices",\n"has_more": '
+        return head + more + b',\n"data": [' + body + b"]\n}"
+
+    def _first(self, moment: int) -> int:
+        """The number of the first invoice that was not created before `moment`."""
+        number = -(-(moment - FIRST_CREATED) * self.total // SPAN)
+        return min(max(number, 0), self.total)
+
+
+Ends = npt.NDArray[np.int64]
+
+
+def _open(folder: Path, content: str, index: str) -> tuple[mmap.mmap, Ends]:
+    with (folder / content).open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.load(folder / index)
+
+
+def _cut(content: mmap.mmap, ends: Ends, number: int) -> bytes:
+    start = int(ends[number - 1]) if number else 0
+    return content[start : int(ends[number])]
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, data: DataSet) -> None:
+        self._data = data
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
+            request, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
+            target = request.split(b" ", 2)[1].decode()
+            body = self._data.answer(target)
+            date = format_datetime(datetime.now(UTC), usegmt=True)
+            self._transport.write(
+                f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: {date}\r\n"
+                f"Request-Id: req_1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            )
+            self._transport.write(body)
+
+
+async def _serve(folder: Path) -> None:
+    loop = asyncio.get_running_loop()
+    data = DataSet(folder)
+    server = await loop.create_server(lambda: _Connection(data), "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    print(f"http://{host}:{port}", flush=True)
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    await stop.wait()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(used.ru_utime + used.ru_stime, flush=True)
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve(Path(sys.argv[1])))

@@ -1,0 +1,283 @@
+"""One month of one source and record type: from raw landings to a checked batch in the lake.
+
+A pure function of the lake's landings and the settings: no clock, no network, no ledger. Here it is
+decided which version of a document counts (the version guard) and which documents are held back.
+What a vendor's fields mean is in `mapping`, what a row must satisfy in `checks`, what becomes of
+the batch in `delivery`.
+
+    canonical/<source>/<record type>/<2026-01>/<hash>/rows.parquet    all rows, also excluded ones
+                                                     /held.parquet    documents that an error holds
+                                                     /errors.parquet  the failures: see ERRORS
+"""
+
+from dataclasses import dataclass, fields
+from hashlib import file_digest
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from revrec_pipeline import checks
+from revrec_pipeline.engine import engine
+from revrec_pipeline.lake import CHANGES, Lake, Landing
+from revrec_pipeline.mapping import Site, Source, SourceSettings
+from revrec_pipeline.model import AMOUNT, CANONICAL, RecordType, SyncError
+
+ERRORS = pa.schema([(column.name, pa.string()) for column in fields(SyncError)])
+#: Rows and amount by bucket (source, excluded, flagged), rule and currency. `rule` names what
+#: excluded or flagged the row (`order_held`: another line of its document failed). A row without a
+#: currency counts under ISO 4217's XXX, a row without an amount with 0.
+TOTALS = pa.schema(
+    [
+        ("bucket", pa.string()),
+        ("rule", pa.string()),
+        ("currency", pa.string()),
+        ("rows", pa.int64()),
+        ("amount", AMOUNT),
+    ]
+)
+_PREVIEW_ROWS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A checked month, ready for the ledger's outbox."""
+
+    path: Path  # the batch's folder, below the lake's root
+    content_hash: str
+    totals: pa.Table  # schema TOTALS
+    errors: pa.Table  # schema ERRORS
+    preview: pa.Table  # first rows that count
+    failed_rows: dict[str, int]  # asset check → rows that fail it
+    lost: tuple[str, ...]  # current documents that the mapping gave no row
+    landings: tuple[str, ...]  # what it was built from; newer ones may have arrived since
+
+
+def build(
+    lake: Lake,
+    source: Source,
+    record_type: RecordType,
+    period: str,
+    settings: SourceSettings,
+    site: Site,
+) -> Built:
+    """Build, check and store one month from what has landed."""
+    known = lake.landings(source.name)
+    landings = relevant(known, period)
+    with lake.scratch() as folder, engine(folder / "spill") as db:
+        _choose_versions(db, lake, known, landings, period)
+        _open_pages(db, lake, source, landings)
+        source.rows(db, record_type, settings, site)
+        found = db.sql("SELECT * FROM rows LIMIT 0").to_arrow_table().schema
+        if differences := checks.structure_differences(record_type, found):
+            raise TypeError(f"mapping {source.name}, {record_type}: {'; '.join(differences)}")
+        batch = folder / "batch"
+        batch.mkdir()
+        rows = batch / "rows.parquet"
+        columns = ", ".join(CANONICAL[record_type].names)
+        db.execute(
+            f"COPY (SELECT {columns} FROM rows) TO '{rows}' "
+            "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 50000)"
+        )
+        db.execute(
+            "CREATE VIEW stored AS SELECT *, file_row_number AS position "
+            f"FROM read_parquet('{rows}', file_row_number = true)"
+        )
+        _check(db, record_type)
+        errors, totals = db.sql(_ERRORS).to_arrow_table(), db.sql(_TOTALS).to_arrow_table()
+        pq.write_table(
+            db.sql("SELECT document_id FROM held").to_arrow_table(), batch / "held.parquet"
+        )
+        pq.write_table(errors, batch / "errors.parquet")
+        with rows.open("rb") as content:
+            content_hash = file_digest(content, "sha256").hexdigest()
+        path = Path("canonical", source.name, record_type, period, content_hash[:16])
+        built = Built(
+            path=path,
+            content_hash=content_hash,
+            totals=totals.cast(TOTALS),
+            errors=errors.cast(ERRORS),
+            preview=db.sql(
+                f"SELECT {columns} FROM stored WHERE excluded_by IS NULL LIMIT {_PREVIEW_ROWS}"
+            ).to_arrow_table(),
+            failed_rows=dict(db.execute(_FAILED_ROWS).fetchall()),
+            lost=tuple(
+                id_
+                for (id_,) in db.execute(_LOST, {"objects": source.feeding(record_type)}).fetchall()
+            ),
+            landings=tuple(landing.id for landing in landings),
+        )
+        lake.publish(batch, path)
+    return built
+
+
+def relevant(landings: list[Landing], period: str) -> list[Landing]:
+    """The landings that must be asked which documents the month has, and in which version.
+
+    Of the full listings of a window only the newest counts: what is gone from it is gone. A landing
+    that touched the month may have brought an old version of a document whose newer one, in another
+    month, had landed before; so the months that it touched beside this one are asked, too.
+    """
+    newest = _newest_listings(landings)
+    counting = [
+        landing for landing in landings if newest.get(landing.window, landing.id) == landing.id
+    ]
+    linked = {
+        month for landing in counting if period in landing.touched for month in landing.touched
+    }
+    return [landing for landing in counting if linked.intersection(landing.touched)]
+
+
+def _newest_listings(landings: list[Landing]) -> dict[str, str]:
+    """The newest full listing of each window; `landings` are ordered from old to new."""
+    return {landing.window: landing.id for landing in landings if landing.window != CHANGES}
+
+
+def _choose_versions(
+    db: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    known: list[Landing],
+    landings: list[Landing],
+    period: str,
+) -> None:
+    """Create `current`: for each document of the month, the version that counts and where it is.
+
+    The newest version by the source's own stamp wins, and of equal ones the newest landing. A
+    change that landed before the newest full listing of its window is not asked any more: a
+    document that the listing lacks has been deleted since.
+    """
+    db.execute("CREATE TABLE listing (window_name VARCHAR, landing VARCHAR)")
+    listings = list(_newest_listings(known).items())
+    if listings:
+        db.executemany("INSERT INTO listing VALUES (?, ?)", listings)
+    db.execute(
+        f"""
+        CREATE TABLE current AS
+        WITH versions AS (
+            SELECT object, id, version, period, keys.landing, page
+            FROM {_read_all(lake, landings, "keys", _NO_KEYS)} AS keys
+            LEFT JOIN listing AS newest ON newest.window_name = keys."window"
+            WHERE newest.landing IS NULL OR keys.landing >= newest.landing
+        ), winners AS (
+            SELECT object, id, max(row(version, landing, page, period)) AS winner
+            FROM versions GROUP BY object, id
+        )
+        SELECT object, id, winner[1] AS version, winner[2] AS landing, winner[3] AS page
+        FROM winners WHERE winner[4] = $period
+        """,
+        {"period": period},
+    )
+
+
+_NO_KEYS = (
+    "(SELECT NULL::VARCHAR AS object, NULL::INTEGER AS page, NULL::VARCHAR AS id, "
+    'NULL::VARCHAR AS version, NULL::VARCHAR AS period, NULL::VARCHAR AS "window", '
+    "NULL::VARCHAR AS landing WHERE false)"
+)
+_NO_PAGES = (
+    "(SELECT NULL::VARCHAR AS landing, NULL::INTEGER AS page, NULL::VARCHAR AS parent, "
+    "NULL::VARCHAR AS format, NULL::VARCHAR AS request, NULL::VARCHAR AS body WHERE false)"
+)
+
+
+def _open_pages(
+    db: duckdb.DuckDBPyConnection, lake: Lake, source: Source, landings: list[Landing]
+) -> None:
+    """Create a view `raw_<object>` over the pages of the landings that hold a current document."""
+    wanted = {name for (name,) in db.execute("SELECT DISTINCT landing FROM current").fetchall()}
+    used = [landing for landing in landings if landing.id in wanted]
+    for name in source.objects:
+        db.execute(
+            f"CREATE VIEW raw_{name} AS SELECT landing, page, parent, format, request, body "
+            f"FROM {_read_all(lake, used, name, _NO_PAGES)}"
+        )
+
+
+def _read_all(lake: Lake, landings: list[Landing], name: str, nothing: str) -> str:
+    """A table expression over the same file of several landings, with the landing's id."""
+    if not landings:
+        return nothing
+    files = ", ".join(
+        _literal(lake.root / landing.folder / f"{name}.parquet") for landing in landings
+    )
+    pages = f"read_parquet([{files}], filename = true)"
+    return f"(SELECT *, parse_path(filename)[-2] AS landing FROM {pages})"
+
+
+def _literal(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _check(db: duckdb.DuckDBPyConnection, record_type: RecordType) -> None:
+    """Create `failed` (row, field, code) and `held`, the documents that an error holds back."""
+    db.execute(
+        "CREATE TABLE code (code VARCHAR, check_name VARCHAR, severity VARCHAR, "
+        "stage VARCHAR, owner VARCHAR, words VARCHAR)"
+    )
+    db.executemany(
+        "INSERT INTO code VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (name, code.check, code.severity, code.stage, code.owner, code.words)
+            for name, code in checks.CODES.items()
+        ],
+    )
+    db.execute("CREATE TABLE heading (field VARCHAR, heading VARCHAR)")
+    db.executemany("INSERT INTO heading VALUES (?, ?)", list(checks.headings(record_type).items()))
+    db.execute("CREATE TABLE failed (position BIGINT, field VARCHAR, code VARCHAR)")
+    for batch in checks.failures(db, record_type, "stored"):
+        db.register("batch", batch)
+        db.execute("INSERT INTO failed SELECT position, field, code FROM batch")
+        db.unregister("batch")
+    # A document without lines lacks every field of a line; that is one thing to mend, not eight.
+    db.execute(
+        "DELETE FROM failed WHERE field <> 'line_id' "
+        "AND position IN (SELECT position FROM stored WHERE line_id IS NULL)"
+    )
+    db.execute(
+        "CREATE TABLE held AS SELECT DISTINCT document_id FROM stored "
+        "SEMI JOIN (SELECT position FROM failed JOIN code USING (code) "
+        "WHERE severity = 'error') AS bad USING (position) ORDER BY ALL"
+    )
+
+
+_FAILED_ROWS = """
+SELECT check_name, count(DISTINCT position) FROM failed JOIN code USING (code) GROUP BY ALL
+"""
+_ERRORS = """
+SELECT code.stage, failed.code, code.severity, code.owner, row.source, row.record_type, row.period,
+    row.document_id AS record_id, row.line_id, heading.heading AS field,
+    CASE WHEN row.line_id IS NULL
+        THEN concat(row.document_type, ' ', row.document_id, ' has no lines')
+        ELSE concat(heading.heading, ' ', code.words,
+            ' (', row.document_type, ' ', row.document_id, ', line ', row.line_id, ')')
+    END AS message,
+    row.url
+FROM failed JOIN code USING (code) JOIN heading USING (field)
+JOIN stored AS row USING (position)
+ORDER BY record_id, line_id, failed.code, field
+"""
+_TOTALS = """
+WITH named AS (
+    SELECT coalesce(currency, 'XXX') AS currency, coalesce(amount, 0) AS amount, excluded_by,
+        CASE WHEN held.document_id IS NOT NULL AND excluded_by IS NULL
+             THEN coalesce(worst.code, 'order_held') END AS flagged_by
+    FROM stored
+    LEFT JOIN held USING (document_id)
+    LEFT JOIN (
+        SELECT position, min(code) AS code FROM failed JOIN code USING (code)
+        WHERE severity = 'error' GROUP BY position
+    ) AS worst USING (position)
+)
+SELECT bucket, rule, currency, count(*) AS rows, sum(amount)::DECIMAL(18, 4) AS amount FROM (
+    SELECT 'source' AS bucket, '' AS rule, currency, amount FROM named
+    UNION ALL SELECT 'excluded', excluded_by, currency, amount FROM named
+        WHERE excluded_by IS NOT NULL
+    UNION ALL SELECT 'flagged', flagged_by, currency, amount FROM named
+        WHERE flagged_by IS NOT NULL
+) GROUP BY ALL ORDER BY ALL
+"""
+_LOST = """
+SELECT id FROM current
+WHERE list_contains($objects, object) AND id NOT IN (SELECT document_id FROM stored) ORDER BY id
+"""

@@ -1,0 +1,116 @@
+"""Running Dagster jobs inside a command, so that all it does shows in the UI as well.
+
+A command holds a lease on its jobs while it lives. If it is killed, the lease runs out and the
+daemon's routing sensor, or the next sync, finishes what was left: months that wait are rebuilt, and
+READY batches are delivered.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+
+from assets.context import IN_PROCESS_TAG, NEXT_TOO, SYNC_TAG, TRIGGER_TAG
+from revrec_pipeline import instances
+from revrec_pipeline.definitions import build_definitions
+from revrec_pipeline.errors import RevrecError
+from revrec_pipeline.ledger import Ledger, jobs
+from revrec_pipeline.settings import Settings
+
+TRIGGER = "command line"
+LEASE_SECONDS = 120.0
+# A run's own log lines stay in Dagster; the command prints its own.
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class RunFailedError(RevrecError):
+    """A run ended in failure; the message is the one that the step gave."""
+
+    def __init__(self, message: str, *, next_too: bool) -> None:
+        super().__init__(message)
+        self.next_too = next_too  # the next month would fail in the same way
+
+
+class Runner:
+    """Dagster's instance and definitions of this home, executing runs in this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        instances.prepare(settings)
+        self.settings = settings
+        self._definitions = build_definitions(settings)
+        self._instance = dg.DagsterInstance.get()
+
+    def run(
+        self,
+        job: str,
+        *,
+        tags: Mapping[str, str],
+        month: str | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Execute one run; returns each asset's metadata, as plain values.
+
+        Raises:
+            RunFailedError: with the words of the step that failed.
+        """
+        result = self._definitions.resolve_job_def(job).execute_in_process(
+            instance=self._instance,
+            partition_key=month,
+            tags={**tags, TRIGGER_TAG: TRIGGER, IN_PROCESS_TAG: "true"},
+            run_config={**_QUIET, **(config or {})},
+            raise_on_error=False,
+        )
+        if not result.success:
+            raise _failure(result)
+        return {
+            event.asset_key.to_user_string(): {
+                name: value.value for name, value in event.materialization.metadata.items()
+            }
+            for event in result.all_events
+            if event.is_step_materialization and event.asset_key
+        }
+
+    def report_killed(self, sync_key: str) -> None:
+        """Mark the runs of a command that was killed; nobody else watches runs in a process."""
+        for run in self._instance.get_runs(dg.RunsFilter(tags={SYNC_TAG: sync_key})):
+            if not run.is_finished and IN_PROCESS_TAG in run.tags:
+                self._instance.report_run_failed(run, "the command that ran this was killed")
+
+
+def _failure(result: dg.ExecuteInProcessResult) -> RunFailedError:
+    """What the failed step said: the description of its `Failure`, else the innermost error."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            failure = data.user_failure_data
+            if failure and failure.description:
+                next_too = failure.metadata.get(NEXT_TOO)
+                return RunFailedError(
+                    failure.description, next_too=next_too is not None and bool(next_too.value)
+                )
+            error = data.error
+            while error and error.cause:
+                error = error.cause
+            reason = error.message.strip() if error else "the step gave no reason"
+            return RunFailedError(reason, next_too=False)
+    return RunFailedError("the run ended without a failed step", next_too=True)
+
+
+@contextmanager
+def lease(ledger: Ledger, job_ids: Iterable[int]) -> Iterator[None]:
+    """Keep the sensor off these jobs while the block runs, by a thread that renews their lease."""
+    ids, stop = list(job_ids), threading.Event()
+
+    def renew() -> None:
+        while not stop.wait(LEASE_SECONDS / 4):
+            with ledger.transaction() as tx:
+                for job_id in ids:
+                    jobs.renew_lease(tx, job_id, LEASE_SECONDS)
+
+    threading.Thread(target=renew, name="lease", daemon=True).start()
+    try:
+        yield
+    finally:
+        stop.set()

@@ -1,0 +1,133 @@
+"""`revrec sync`: pull, check and route; the command line's "Run Job"."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from revrec_pipeline.cli.home import open_home
+from revrec_pipeline.cli.jobs import find_job, print_jobs
+from revrec_pipeline.cli.origins import unreachable
+from revrec_pipeline.cli.output import counted, print_table
+from revrec_pipeline.cli.progress import progress
+from revrec_pipeline.errors import SettingsError, UsageError
+from revrec_pipeline.lake import Lake
+from revrec_pipeline.ledger import Ledger
+from revrec_pipeline.periods import parse_period
+from revrec_pipeline.preview import preview
+from revrec_pipeline.sources import SOURCES
+
+if TYPE_CHECKING:
+    from revrec_pipeline.cli.syncing import Outcome
+
+
+@click.command(short_help="Run jobs: pull, check, route.")
+@click.argument("sources", metavar="[SOURCE]...", nargs=-1)
+@click.option("--from", "start", metavar="YYYY-MM", help="First month to list in full.")
+@click.option("--to", "end", metavar="YYYY-MM", help="Last month to list.  [default: this month]")
+@click.option("--full", is_flag=True, help="List every month since [site] history_start.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print what would be added, changed and removed; deliver nothing.",
+)
+def sync(
+    sources: tuple[str, ...], start: str | None, end: str | None, full: bool, dry_run: bool
+) -> None:
+    """Pull from each SOURCE (all connected ones if none is named), check every row, and route it.
+
+    Without --from, pull what changed since the last sync and rebuild the months that it touches;
+    the very first sync lists every month. Rows that are as they were last delivered are not
+    delivered again.
+
+    Incomplete rows hold back their own order or invoice and nothing else; `revrec errors` lists
+    them. The exit code is 0 also when rows were flagged, and 1 when a source failed.
+    """
+    _check_months(start, end, full)
+    names = _chosen(sources)
+    settings, ledger, lake = open_home()
+    # Dagster takes seconds to import: after the arguments are known to be right.
+    from revrec_pipeline.cli.runs import Runner
+    from revrec_pipeline.cli.syncing import Outcome, Span, sync_source
+
+    runner = Runner(settings)
+    span = Span(start or (settings.site.history_start if full else None), end)
+    with progress() as shown:
+        outcomes = [
+            Outcome(name, failures=[silent])
+            if (silent := unreachable(name))
+            else sync_source(runner, ledger, SOURCES[name], span, shown, dry_run=dry_run)
+            for name in names
+        ]
+    if dry_run:
+        _show_changes(ledger, lake, outcomes)
+    else:
+        report(ledger, lake, outcomes)
+    failures = [failure for outcome in outcomes for failure in outcome.failures]
+    for failure in failures:
+        click.echo(f"error: {' '.join(failure.split())}", err=True)
+    if failures:
+        sys.exit(1)
+
+
+def report(ledger: Ledger, lake: Lake, outcomes: Sequence["Outcome"]) -> None:
+    """What became of each job's rows, and where to look for those that were flagged."""
+    found = [find_job(ledger, lake, job_id) for outcome in outcomes for job_id in outcome.job_ids]
+    if found:
+        click.echo()
+        print_jobs(found)
+    if flagged := sum(job["counts"]["flagged"] for job in found):
+        be, hold = ("is", "holds") if flagged == 1 else ("are", "hold")
+        click.echo(
+            f"\n{counted(flagged, 'row')} {be} flagged and {hold} back the whole order or invoice; "
+            "`revrec errors` says what to mend, and where."
+        )
+
+
+def _show_changes(ledger: Ledger, lake: Lake, outcomes: Sequence["Outcome"]) -> None:
+    """What each record type would deliver, document by document."""
+    for outcome in outcomes:
+        for record_type, months in outcome.built.items():
+            found = preview(ledger, lake, outcome.source, record_type, months).to_pylist()
+            click.echo(
+                f"\n{outcome.source} {record_type}: {counted(len(found), 'document')} would change"
+            )
+            if found:
+                print_table(
+                    ("Change", "Document", "Month", "Lines"),
+                    [(d["change"], d["document_id"], d["period"], d["line_count"]) for d in found],
+                )
+    click.echo("\nDry run: nothing was delivered.")
+
+
+def _check_months(start: str | None, end: str | None, full: bool) -> None:
+    for month in (start, end):
+        if month:
+            parse_period(month)
+    if end and not start:
+        raise UsageError("--to needs --from")
+    if full and start:
+        raise UsageError("--full lists every month; leave out --from and --to")
+    if start and end and start > end:
+        raise UsageError(f"--from {start} is after --to {end}")
+
+
+def _chosen(sources: Sequence[str]) -> list[str]:
+    """The sources to sync; those named must be known and connected."""
+    # Secrets are read by the resources, which import Dagster.
+    from resources.registry import why_not_connected
+
+    for name in sources:
+        if name not in SOURCES:
+            raise UsageError(f"unknown source {name!r}; known are {', '.join(SOURCES)}")
+        if missing := why_not_connected(name):
+            raise missing
+    if sources:
+        return list(dict.fromkeys(sources))
+    connected = [name for name in SOURCES if why_not_connected(name) is None]
+    if not connected:
+        raise SettingsError(
+            "no source is connected; `revrec connections` says which variables are missing"
+        )
+    return connected

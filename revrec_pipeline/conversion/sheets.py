@@ -1,0 +1,234 @@
+"""Canonical rows become cells: one staged file a sheet, from which both formats are written.
+
+Staging sorts once, with spill, and fixes every cell's text, so that workbook and archive cannot
+differ. What lives here: order, text forms and their limits. What stands in which column is in
+`template`.
+
+Cells are text. Numbers are plain decimals without trailing zeros, exact; dates are `YYYY-MM-DD`;
+empty text is an empty cell. Line ends become line feeds, and characters that XML 1.0 forbids are
+dropped: no workbook can hold them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from revrec_pipeline.conversion.template import (
+    Column,
+    ColumnType,
+    RowSet,
+    Sheet,
+    Template,
+    available_columns,
+)
+from revrec_pipeline.errors import LakeError, SettingsError
+from revrec_pipeline.model import CANONICAL, RecordType
+
+#: Excel's limit for the text of a cell, in UTF-16 units.
+CELL_LENGTH = 32_767
+#: A row group is what a reader holds at a time.
+_ROWS_PER_GROUP = 20_480
+_FORBIDDEN = r"[\x00-\x08\x0B\x0C\x0E-\x1F\x{FFFE}\x{FFFF}]"
+#: Lines of a document stay together, in a fixed order.
+_ORDER = "source, period, document_id, line_id"
+
+
+@dataclass(frozen=True, slots=True)
+class StagedColumn:
+    """A column of a staged sheet; its cells are in the file's column `name`."""
+
+    name: str
+    header: str
+    type: ColumnType
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its cells are numbers in a workbook."""
+        return self.type in {"money", "decimal"}
+
+
+@dataclass(frozen=True, slots=True)
+class StagedSheet:
+    """A sheet's cells in a Parquet file, in their order.
+
+    Beside its columns the file has `document`: rows of one value must not be torn apart.
+    """
+
+    name: str
+    columns: tuple[StagedColumn, ...]
+    file: Path | None  # None: only the header
+    rows: int
+    lines: bool  # whether these rows are the documents' lines, not what they refer to
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A workbook or an archive."""
+
+    path: Path
+    lines: int  # how many lines of documents it holds
+
+
+def stage(
+    connection: duckdb.DuckDBPyConnection,
+    rows: Mapping[RecordType, str],
+    folder: Path,
+    template: Template,
+) -> list[StagedSheet]:
+    """Write the cells of every sheet into `folder`.
+
+    `rows` names, for each record type, a table or view of `connection` with the canonical columns.
+
+    Raises:
+        SettingsError: a custom field has the name of a template column.
+        LakeError: a text is too long for a cell; names sheet, row and column.
+    """
+    staged = []
+    for number, sheet in enumerate(template.sheets):
+        query, columns = _query(connection, sheet, rows)
+        lines = sheet.rows not in {"customers", "products"}
+        if query is None:
+            staged.append(StagedSheet(sheet.name, columns, None, 0, lines))
+            continue
+        file = folder / f"sheet-{number}.parquet"
+        count = connection.execute(
+            f"COPY ({query}) TO {literal(file)} (FORMAT parquet, COMPRESSION zstd, "
+            f"COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {_ROWS_PER_GROUP})"
+        ).fetchall()[0][0]
+        result = StagedSheet(sheet.name, columns, file, count, lines)
+        _refuse_long_text(connection, result)
+        staged.append(result)
+    return staged
+
+
+def literal(path: Path) -> str:
+    """A path as an SQL string."""
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _query(
+    connection: duckdb.DuckDBPyConnection, sheet: Sheet, rows: Mapping[RecordType, str]
+) -> tuple[str | None, tuple[StagedColumn, ...]]:
+    """The SQL of a sheet's cells (None without rows) and its columns."""
+    columns = [
+        StagedColumn(f"c{number}", column.header, column.type)
+        for number, column in enumerate(sheet.columns)
+    ]
+    cells = [_cell(column) for column in sheet.columns]
+    if sheet.rows is None or not rows:
+        return None, tuple(columns)
+    if sheet.rows in {"customers", "products"}:
+        relation, document, order = f"({_named(sheet.rows, rows)})", "NULL::VARCHAR", "ALL"
+    else:
+        relation = rows.get(RecordType(sheet.rows), "")
+        if not relation:
+            return None, tuple(columns)
+        document, order = "concat(source, ' ', document_id)", _ORDER
+        for field in _custom_fields(connection, relation, sheet):
+            columns.append(StagedColumn(f"c{len(columns)}", field, "text"))
+            cells.append(_text(f"custom_fields[{_string(field)}]"))
+    selected = ", ".join(
+        f"{cell} AS {column.name}" for cell, column in zip(cells, columns, strict=True)
+    )
+    return (
+        f"SELECT {selected}, {document} AS document FROM {relation} ORDER BY {order}",
+        tuple(columns),
+    )
+
+
+def _cell(column: Column) -> str:
+    if column.canonical is None:
+        return "NULL::VARCHAR"
+    name = quoted(column.canonical)
+    match column.type:
+        case "money" | "decimal":
+            return f"rtrim(rtrim({name}::VARCHAR, '0'), '.')"
+        case "date" | "bool":
+            return f"{name}::VARCHAR"
+        case _:
+            return _text(name)
+
+
+def _text(expression: str) -> str:
+    lines = rf"regexp_replace({expression}, '\r\n?', chr(10), 'g')"
+    return f"nullif(regexp_replace({lines}, '{_FORBIDDEN}', '', 'g'), '')"
+
+
+def _string(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _custom_fields(
+    connection: duckdb.DuckDBPyConnection, relation: str, sheet: Sheet
+) -> Sequence[str]:
+    """The names of the custom fields that these rows have, sorted."""
+    found = connection.execute(
+        f"SELECT DISTINCT unnest(map_keys(custom_fields)) FROM {relation}"
+    ).fetchall()
+    names = sorted(name for (name,) in found)
+    taken = {column.header.casefold() for column in sheet.columns}
+    for name in names:
+        if name.casefold() in taken:
+            raise SettingsError(
+                f"custom field {name!r} has the name of a column of sheet {sheet.name}; "
+                "give it another name under custom_fields in revrec.toml"
+            )
+        taken.add(name.casefold())
+    return names
+
+
+def _named(kind: RowSet, rows: Mapping[RecordType, str]) -> str:
+    """The distinct customers or products that the rows name.
+
+    One row for each id of a source; without an id, the next column identifies it. Of several
+    spellings the one in the last row of the last month counts.
+    """
+    names = list(available_columns(kind))
+    id_, *attributes = names[1:]
+    parts = []
+    for record_type, relation in sorted(rows.items()):
+        known = CANONICAL[record_type].names
+        selected = ", ".join(
+            name if name in known else f"NULL::VARCHAR AS {name}" for name in names
+        )
+        parts.append(
+            f"SELECT {selected}, row(period, document_id, coalesce(line_id, ''), record_type) "
+            f"AS place FROM {relation}"
+        )
+    newest = ", ".join(f"arg_max({name}, place) AS {name}" for name in attributes)
+    otherwise = f"coalesce({', '.join(attributes)}, NULL)"
+    return (
+        f"SELECT source, {id_}, {newest} FROM ({' UNION ALL '.join(parts)}) "
+        f"WHERE coalesce({id_}, {otherwise}) IS NOT NULL "
+        f"GROUP BY source, {id_}, CASE WHEN {id_} IS NULL THEN {otherwise} END"
+    )
+
+
+def _refuse_long_text(connection: duckdb.DuckDBPyConnection, sheet: StagedSheet) -> None:
+    """Refuse a text that no cell can hold, before a writer cuts it off or drops the row."""
+    texts = [column for column in sheet.columns if column.type in {"id", "text"}]
+    file = literal(sheet.file) if sheet.file else ""
+    longest = connection.execute(
+        f"SELECT {', '.join(f'max(length({column.name}))' for column in texts)} FROM {file}"
+    ).fetchall()[0]
+    for column, length in zip(texts, longest, strict=True):
+        if 2 * (length or 0) <= CELL_LENGTH:
+            continue
+        beyond = rf"regexp_replace({column.name}, '[^\x{{10000}}-\x{{10FFFF}}]', '', 'g')"
+        units = f"length({column.name}) + length({beyond})"  # above U+FFFF they count twice
+        found = connection.execute(
+            f"SELECT file_row_number, {units} FROM read_parquet({file}, file_row_number = true) "
+            f"WHERE {units} > {CELL_LENGTH} ORDER BY ALL LIMIT 1"
+        ).fetchall()
+        for position, size in found:
+            raise LakeError(
+                f"sheet {sheet.name}, row {position + 2}, column {column.header}: the text has "
+                f"{size:,} characters and a cell holds {CELL_LENGTH:,}; shorten it in the source"
+            )

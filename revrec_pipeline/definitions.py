@@ -1,0 +1,68 @@
+"""The code location: everything that Dagster loads, put together from settings and nothing else."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from dagster import PreviewWarning
+
+from assets.canonical import canonical_months
+from assets.delivery import ROUTES, delivery_asset
+from assets.raw import raw_changes, raw_months
+from resources.registry import resource_of
+from resources.stores import LakeResource, LedgerResource
+from revrec_pipeline.settings import Settings
+from revrec_pipeline.sources import SOURCES
+from schedules.jobs import canonical_keys, delivery_jobs, rebuild_job, source_jobs, sync_all_job
+from schedules.partitions import accounting_months
+from schedules.schedules import source_schedule
+from schedules.sensors import routing_sensor
+
+# `partitions_def` on checks is a preview in Dagster 1.13. Without it a partitioned asset has one
+# check status for all months, the last one's (dagster #17005). The exact pin and
+# tests/test_definitions.py guard it.
+warnings.filterwarnings("ignore", category=PreviewWarning, message=".*partitions_def.*")
+
+
+def build_definitions(
+    settings: Settings, *, resource_overrides: Mapping[str, Any] | None = None
+) -> dg.Definitions:
+    """A fresh `Definitions` for these settings; connects to nothing."""
+    months = accounting_months(settings.site)
+    sources = list(SOURCES.values())
+    upstream = [key for source in sources for key in canonical_keys(source, settings)]
+    jobs = [job for source in sources for job in source_jobs(source, settings)]
+    rebuilds = [rebuild_job(source, settings) for source in sources]
+    deliveries = delivery_jobs()
+    schedules = [source_schedule(source, settings) for source in sources]
+    resources: dict[str, Any] = {
+        "lake": LakeResource(root=str(settings.lake_root)),
+        "ledger": LedgerResource(
+            url=dg.EnvVar("REVREC_LEDGER_URL") if settings.ledger_url else settings.ledger
+        ),
+        **{name: resource_of(name, settings) for name in SOURCES},
+    }
+    return dg.Definitions(
+        assets=[
+            *(raw_months(source, settings, months) for source in sources),
+            *(raw_changes(source, settings) for source in sources),
+            *(
+                canonical_months(source, record_type, settings, months)
+                for source in sources
+                for record_type in source.record_types(settings.source(source.name))
+            ),
+            *(delivery_asset(route, settings, upstream) for route in ROUTES),
+        ],
+        jobs=[*jobs, *rebuilds, sync_all_job(sources, settings), *deliveries],
+        schedules=[schedule for schedule in schedules if schedule],
+        sensors=[routing_sensor([*rebuilds, *deliveries])],
+        resources={**resources, **(resource_overrides or {})},
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What `workspace.yaml` loads, with the settings of this environment."""
+    return build_definitions(Settings.load())

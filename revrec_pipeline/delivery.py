@@ -1,0 +1,269 @@
+"""Delivering a job's batches, each exactly once: into a conversion file, or into the ledger.
+
+Claim, compare with what was delivered, write or stage, and one transaction that makes it true. A
+process may be killed at any point: until that transaction there is a claim whose lease ends, and
+perhaps files that nobody knows of, which the next attempt writes again with the same bytes.
+
+What changed is decided in `ledger.documents`, who may deliver in `ledger.outbox`, what the rows are
+in `batch_rows`, how a file looks in `conversion`.
+
+    files/<job>/<source>-<record type>-<months>.xlsx and .zip    a second delivery's end in -2
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import file_digest
+from pathlib import Path
+from typing import Literal
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from revrec_pipeline import batch_rows
+from revrec_pipeline.conversion import disk_errors, write_files
+from revrec_pipeline.engine import engine
+from revrec_pipeline.errors import LedgerError
+from revrec_pipeline.lake import Lake
+from revrec_pipeline.ledger import Ledger, Transaction, documents, jobs, lines, outbox
+from revrec_pipeline.ledger.accounting_periods import current_route
+from revrec_pipeline.ledger.outbox import Batch, Total
+from revrec_pipeline.model import RecordType, Route
+
+_BATCH_ROWS = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What came of one attempt.
+
+    `rerouted`: the batches must go the other way now, and stay READY. `nothing`: there was nothing
+    to deliver, or somebody else has delivered it.
+    """
+
+    state: Literal["delivered", "rerouted", "nothing"]
+    batches: tuple[str, ...] = ()
+    #: Documents that were added, changed, unchanged and removed.
+    documents: Mapping[str, int] = field(default_factory=dict)
+    #: By batch: rows and amounts delivered, unchanged and removed, for each currency.
+    totals: Mapping[str, Sequence[Total]] = field(default_factory=dict)
+    #: Conversion files, below the lake's root.
+    files: tuple[Path, ...] = ()
+
+    def rows(self, bucket: str) -> int:
+        """The rows of all batches in a bucket: delivered, unchanged or removed."""
+        return sum(
+            total.rows for each in self.totals.values() for total in each if total.bucket == bucket
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path  # below the lake's root
+    sha256: str
+    size: int
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """The batches of one job that this process may deliver, as long as it renews."""
+
+    ledger: Ledger
+    claimed_by: str
+    lease_seconds: float
+    batches: Sequence[Batch]
+
+    @property
+    def job_id(self) -> int:
+        return self.batches[0].job_id
+
+    @property
+    def source(self) -> str:
+        return self.batches[0].source
+
+    @property
+    def record_type(self) -> RecordType:
+        return RecordType(self.batches[0].record_type)
+
+    def renew(self) -> None:
+        with self.ledger.transaction() as tx:
+            outbox.renew(
+                tx, self.job_id, claimed_by=self.claimed_by, lease_seconds=self.lease_seconds
+            )
+
+    def release(self) -> None:
+        # What went wrong is what must be reported; if this fails as well, the lease ends by itself.
+        with suppress(LedgerError), self.ledger.transaction() as tx:
+            outbox.release(tx, self.job_id, claimed_by=self.claimed_by)
+
+
+def deliver(
+    ledger: Ledger,
+    lake_root: Path,
+    job_id: int,
+    route: Route,
+    *,
+    claimed_by: str,
+    lease_seconds: float = 300.0,
+) -> Delivery:
+    """Deliver every READY batch of a job that goes this way.
+
+    `lease_seconds` must be longer than comparing, and than writing a file, takes.
+
+    Raises:
+        LedgerBusyError: another job of this source and record type is being delivered.
+        LedgerError: the claim was lost meanwhile; whoever has it now delivers.
+        LakeError: a batch's file is missing, or the disk is full; the batches are READY again.
+    """
+    with ledger.transaction() as tx:
+        claimed = outbox.claim(
+            tx, job_id, claimed_by=claimed_by, route=route, lease_seconds=lease_seconds
+        )
+        if not claimed:
+            return Delivery(_why_nothing(tx, job_id, route))
+    claim = _Claim(ledger, claimed_by, lease_seconds, claimed)
+    lake = Lake(lake_root)
+    try:
+        with lake.scratch() as scratch, disk_errors(lake_root), engine(scratch / "spill") as db:
+            return _deliver(claim, lake, scratch, db, route)
+    except BaseException:
+        claim.release()
+        raise
+
+
+def _why_nothing(tx: Transaction, job_id: int, route: Route) -> Literal["rerouted", "nothing"]:
+    current = current_route(tx)
+    waiting = [
+        batch
+        for batch in outbox.batches(tx, job_id)
+        if batch["state"] == "ready" and (batch["route"] or current) != route
+    ]
+    return "rerouted" if waiting else "nothing"
+
+
+def _deliver(
+    claim: _Claim, lake: Lake, scratch: Path, db: duckdb.DuckDBPyConnection, route: Route
+) -> Delivery:
+    batch_rows.open_rows(db, lake.root, claim.batches)
+    arriving = batch_rows.incoming(db, claim.record_type)
+    with claim.ledger.transaction() as tx:
+        batches = documents.by_period(claim.batches)
+        comparison = documents.compare(
+            tx,
+            source=claim.source,
+            record_type=claim.record_type,
+            batches=batches,
+            incoming=arriving,
+        )
+        removed = comparison.filter(pc.equal(comparison["change"], "removed"))
+        delivered_from = _delivered_from(tx, claim, lake, removed)
+        earlier = sum(file["kind"] == "zip" for file in jobs.files(tx, claim.job_id))
+    count = batch_rows.choose(db, comparison)
+    found = batch_rows.totals(db, removed, delivered_from)
+    totals = {batch.id: found.get(batch.id, []) for batch in claim.batches}
+    claim.renew()
+    files: list[_File] = []
+    staged = scratch / "lines.parquet"
+    if count and route is Route.CONVERSION:
+        files = _write(claim, lake, scratch, db, f"-{earlier + 1}" if earlier else "")
+    elif count:
+        db.execute(
+            f"COPY (SELECT * EXCLUDE (batch_id) FROM outgoing) TO '{staged}' (FORMAT parquet)"
+        )
+        claim.renew()
+    with claim.ledger.transaction() as tx:
+        if not outbox.complete(
+            tx, claim.job_id, claimed_by=claim.claimed_by, totals=totals
+        ):  # committed before, by a call that never heard of it
+            return Delivery("nothing")
+        documents.record(
+            tx,
+            source=claim.source,
+            record_type=claim.record_type,
+            route=route,
+            comparison=comparison,
+        )
+        if route is Route.LIVE:
+            _load(tx, claim, removed, staged if count else None)
+        for file in files:
+            jobs.record_file(
+                tx,
+                claim.job_id,
+                path=str(file.path),
+                kind=file.path.suffix.removeprefix("."),
+                sha256=file.sha256,
+                size=file.size,
+                rows=file.lines,
+            )
+    return Delivery(
+        "delivered",
+        tuple(batch.id for batch in claim.batches),
+        {row["values"]: row["counts"] for row in comparison["change"].value_counts().to_pylist()},
+        totals,
+        tuple(file.path for file in files),
+    )
+
+
+def _delivered_from(
+    tx: Transaction, claim: _Claim, lake: Lake, removed: pa.Table
+) -> dict[str, Path]:
+    """For each removed document, the file of the batch that delivered it."""
+    found = tx.rows(
+        """
+        SELECT document_id, path FROM document JOIN batch ON batch.id = document.batch_id
+        WHERE document.source = :source AND document.record_type = :record_type
+            AND document_id = ANY(:ids)
+        """,
+        source=claim.source,
+        record_type=claim.record_type,
+        ids=removed["document_id"].to_pylist(),
+    )
+    return {row["document_id"]: lake.root / row["path"] / "rows.parquet" for row in found}
+
+
+def _write(
+    claim: _Claim, lake: Lake, scratch: Path, db: duckdb.DuckDBPyConnection, suffix: str
+) -> list[_File]:
+    """Write the conversion file in both forms and put it into the lake."""
+    months = sorted({claim.batches[0].period, claim.batches[-1].period})
+    name = f"{claim.source}-{claim.record_type}-{'_'.join(months)}{suffix}"
+    work, ready = scratch / "work", scratch / "ready"
+    work.mkdir()
+    written = write_files(
+        db,
+        {claim.record_type: "outgoing"},
+        [ready / f"{name}.xlsx", ready / f"{name}.zip"],
+        scratch=work,
+    )
+    folder = Path("files", str(claim.job_id))
+    files = []
+    for file in written:
+        with file.path.open("rb") as content:
+            digest = file_digest(content, "sha256").hexdigest()
+        size = file.path.stat().st_size
+        files.append(_File(folder / file.path.name, digest, size, file.lines))
+    # Only who still holds the claim may replace a file: a slow loser would put back old rows.
+    claim.renew()
+    (lake.root / folder).mkdir(parents=True, exist_ok=True)
+    for draft in written:
+        draft.path.replace(lake.root / folder / draft.path.name)
+    return files
+
+
+def _load(tx: Transaction, claim: _Claim, removed: pa.Table, staged: Path | None) -> None:
+    if staged:
+        with pq.ParquetFile(staged) as content:
+            rows = pa.RecordBatchReader.from_batches(
+                content.schema_arrow, content.iter_batches(_BATCH_ROWS)
+            )
+            lines.upsert(tx, claim.record_type, rows, job_id=claim.job_id)
+    if removed.num_rows:
+        lines.remove(
+            tx,
+            claim.record_type,
+            source=claim.source,
+            documents=removed.select(["document_id"]),
+        )

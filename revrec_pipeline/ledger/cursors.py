@@ -1,0 +1,113 @@
+"""How far each source has been read, and the months that wait for a rebuild from the lake.
+
+An incremental pull lands one window, then, in one transaction, moves the source's cursor and
+records the months that it touched. Canonical runs take those months and clear what they rebuilt.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from revrec_pipeline.ledger import Transaction, now
+
+
+def position(tx: Transaction, source: str) -> datetime | None:
+    """The end of the last window that landed; None before the first."""
+    found = tx.one("SELECT position FROM source_cursor WHERE source = :source", source=source)
+    return found["position"] if found else None
+
+
+def advance(tx: Transaction, source: str, to: datetime) -> None:
+    """Move the cursor to `to`; a cursor never moves backwards."""
+    tx.execute(
+        """
+        INSERT INTO source_cursor (source, position, updated_at) VALUES (:source, :position, :at)
+        ON CONFLICT (source) DO UPDATE SET
+            position = greatest(source_cursor.position, excluded.position),
+            updated_at = excluded.updated_at
+        """,
+        source=source,
+        position=to,
+        at=now(),
+    )
+
+
+def touch(tx: Transaction, source: str, periods: Iterable[str], landing: str) -> None:
+    """Record that `landing` brought documents of these months."""
+    for period in periods:
+        tx.execute(
+            """
+            INSERT INTO touched_period (source, period, landing, touched_at)
+            VALUES (:source, :period, :landing, :at)
+            ON CONFLICT (source, period, landing) DO NOTHING
+            """,
+            source=source,
+            period=period,
+            landing=landing,
+            at=now(),
+        )
+
+
+def pending_periods(tx: Transaction, source: str) -> list[str]:
+    """The months with a landing that no sync has taken yet, oldest first."""
+    found = tx.rows(
+        """
+        SELECT DISTINCT period FROM touched_period
+        WHERE source = :source AND sync_key IS NULL ORDER BY period
+        """,
+        source=source,
+    )
+    return [row["period"] for row in found]
+
+
+def take(tx: Transaction, source: str, sync_key: str) -> dict[str, list[str]]:
+    """Take every month that no running sync has, for `sync_key`: month → its landings.
+
+    Months whose sync was sealed without clearing them (the rebuild failed) are taken again. Open
+    the sync's jobs before or in the same transaction: a sync without an unsealed job counts as
+    ended.
+    """
+    taken = tx.rows(
+        """
+        UPDATE touched_period SET sync_key = :sync_key
+        WHERE source = :source AND (
+            sync_key IS NULL OR sync_key NOT IN (SELECT sync_key FROM job WHERE sealed_at IS NULL)
+        )
+        RETURNING period, landing
+        """,
+        source=source,
+        sync_key=sync_key,
+    )
+    return _by_month(taken)
+
+
+def held(tx: Transaction, source: str, sync_key: str) -> dict[str, list[str]]:
+    """The months that this sync took and nobody has rebuilt yet: month → the landings it took."""
+    return _by_month(
+        tx.rows(
+            "SELECT period, landing FROM touched_period "
+            "WHERE source = :source AND sync_key = :sync_key",
+            source=source,
+            sync_key=sync_key,
+        )
+    )
+
+
+def clear(tx: Transaction, source: str, period: str, landings: Sequence[str]) -> None:
+    """The month was rebuilt with these landings; what landed since then keeps waiting."""
+    tx.execute(
+        """
+        DELETE FROM touched_period
+        WHERE source = :source AND period = :period AND landing = ANY(:landings)
+        """,
+        source=source,
+        period=period,
+        landings=list(landings),
+    )
+
+
+def _by_month(rows: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
+    months: dict[str, list[str]] = {}
+    for row in sorted(rows, key=lambda row: (row["period"], row["landing"])):
+        months.setdefault(row["period"], []).append(row["landing"])
+    return months

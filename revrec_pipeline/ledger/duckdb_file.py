@@ -1,0 +1,189 @@
+"""The ledger in a DuckDB file: open, one transaction, close.
+
+DuckDB lets one process hold a file, so nobody may keep it: a transaction opens the file, and
+whoever finds it taken waits with a growing, jittered back-off. The file's lock is also what makes
+transactions serial; they need no other. (Measured in reference/dagster.md section 11.)
+"""
+
+import os
+import random
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from revrec_pipeline.errors import LedgerBusyError, LedgerError
+from revrec_pipeline.ledger import bulk
+from revrec_pipeline.ledger.migrate import migrate
+from revrec_pipeline.ledger.parameters import bind
+
+_LOCKED = "Could not set lock on file"
+# Seen in 2 of 2,000 transactions while others opened and closed the file.
+_CUT_SHORT = "Could not read enough bytes"
+_HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+_FIRST_WAIT, _LONGEST_WAIT = 0.005, 0.25
+
+# Two connections of one process to one file would share a database, and with it the transaction's
+# fate; and a fork in the middle of a transaction would leave the child a database it does not hold.
+_one_at_a_time = threading.RLock()
+_inside = False
+os.register_at_fork(
+    before=_one_at_a_time.acquire,
+    after_in_parent=_one_at_a_time.release,
+    after_in_child=_one_at_a_time.release,
+)
+
+
+class DuckDBLedger:
+    """A ledger in one file. It holds nothing open between transactions."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    @contextmanager
+    def transaction(self, *, deadline: float = 30.0) -> Iterator["DuckDBTransaction"]:
+        """See `Ledger.transaction`."""
+        until = time.monotonic() + deadline
+        with self._alone(deadline):
+            con = self._connect(until)
+            tx = DuckDBTransaction(con, self._path)
+            try:
+                tx.execute("BEGIN")
+                migrate(tx, self._path)
+                yield tx
+                tx.execute("COMMIT")
+            except BaseException:
+                with suppress(duckdb.Error):  # a failed COMMIT has rolled back already
+                    con.rollback()
+                raise
+            finally:
+                con.close()
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+    @contextmanager
+    def _alone(self, deadline: float) -> Iterator[None]:
+        global _inside
+        if not _one_at_a_time.acquire(timeout=deadline):
+            raise LedgerBusyError(
+                f"the ledger {self._path} is held by another thread of this process; try again"
+            )
+        try:
+            if _inside:
+                raise RuntimeError("a transaction of the ledger was begun inside of another")
+            _inside = True
+            try:
+                yield
+            finally:
+                _inside = False
+        finally:
+            _one_at_a_time.release()
+
+    def _connect(self, until: float) -> duckdb.DuckDBPyConnection:
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                con = duckdb.connect(self._path, config=dict(bulk.NO_EXTENSIONS))
+                con.execute("SET TimeZone = 'UTC'")
+            except duckdb.IOException as error:
+                if _LOCKED not in str(error) and _CUT_SHORT not in str(error):
+                    raise LedgerError(f"the ledger {self._path}: {_line(error)}") from error
+                if time.monotonic() >= until:
+                    raise self._busy(error) from error
+            else:
+                return con
+            # Not for secrecy: jitter keeps the waiting processes from knocking together.
+            time.sleep(min(random.uniform(wait / 2, wait), max(0.0, until - time.monotonic())))  # noqa: S311
+            wait = min(wait * 2, _LONGEST_WAIT)
+
+    def _busy(self, error: duckdb.Error) -> LedgerBusyError:
+        if _CUT_SHORT in str(error):
+            return LedgerBusyError(
+                f"the ledger {self._path} is being written by others, or is damaged; "
+                f"try again ({_line(error)})"
+            )
+        holder = _HOLDER.search(str(error))
+        by = f" by process {holder['pid']} ({holder['program']})" if holder else ""
+        return LedgerBusyError(f"the ledger {self._path} is held{by}; try again when that is done")
+
+
+class DuckDBTransaction:
+    """See `Transaction`."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, path: str) -> None:
+        self._con = con
+        self._path = path
+        self._names = (f"staged_{number}" for number in count(1))
+
+    def rows(self, sql: str, **params: Any) -> list[dict[str, Any]]:
+        """See `Transaction.rows`."""
+        with _the_world(self._path):
+            found = self._con.execute(*bind(sql, params, "duckdb"))
+            names = [column[0] for column in found.description or ()]
+            return [dict(zip(names, map(_in_utc, row), strict=True)) for row in found.fetchall()]
+
+    def one(self, sql: str, **params: Any) -> dict[str, Any] | None:
+        """See `Transaction.one`."""
+        return next(iter(self.rows(sql, **params)), None)
+
+    def execute(self, sql: str, **params: Any) -> int:
+        """See `Transaction.execute`."""
+        return sum(row.get("Count", 0) for row in self.rows(sql, **params))
+
+    def load(self, table: str, arrow: pa.Table | pa.RecordBatchReader) -> int:
+        """See `Transaction.load`."""
+        schema = arrow.schema
+        self._con.register("arriving", arrow)
+        try:
+            return self.execute(
+                f"INSERT INTO {bulk.quoted(table)} ({bulk.names(schema)}) "
+                f"SELECT {bulk.expressions(schema)} FROM arriving"
+            )
+        finally:
+            self._con.unregister("arriving")
+
+    def stage(self, arrow: pa.Table | pa.RecordBatchReader) -> str:
+        """See `Transaction.stage`."""
+        name = next(self._names)
+        self.execute(f"CREATE TEMPORARY TABLE {name} ({bulk.columns(arrow.schema)})")
+        self.load(name, arrow)
+        return name
+
+    def read(self, sql: str, schema: pa.Schema, **params: Any) -> pa.RecordBatchReader:
+        """See `Transaction.read`."""
+        spool = tempfile.TemporaryFile()  # noqa: SIM115 - the reader keeps it
+        with _the_world(self._path), pa.ipc.new_stream(spool, schema) as stream:
+            query, values = bind(sql, params, "duckdb")
+            found = self._con.sql(query, params=values)
+            for batch in found.to_arrow_reader(bulk.ROWS_PER_BLOCK):
+                stream.write_batch(batch.cast(schema))
+        spool.seek(0)
+        return pa.ipc.open_stream(spool)
+
+    def lock(self, name: str) -> None:
+        """Nothing to do: this transaction holds the whole file."""
+
+
+@contextmanager
+def _the_world(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (duckdb.IOException, duckdb.FatalException, duckdb.OutOfMemoryException) as error:
+        raise LedgerError(f"the ledger {path}: {_line(error)}") from error
+
+
+def _line(error: duckdb.Error) -> str:
+    return str(error).splitlines()[0]
+
+
+def _in_utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) else value

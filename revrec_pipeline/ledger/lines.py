@@ -1,0 +1,128 @@
+"""Live-loaded rows: `order_line` and `billing_line`, one row for each line of a document.
+
+Their columns are those of the canonical schemas (`revrec_pipeline.model`), without `excluded_by`,
+plus the job and batch that loaded them. A line that went away keeps its row with `removed_at`.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import pyarrow as pa
+
+from revrec_pipeline.ledger import Arrow, Transaction, bulk, now
+from revrec_pipeline.model import CANONICAL, RecordType
+
+#: The table of each record type.
+TABLE = {RecordType.SALES: "order_line", RecordType.INVOICES: "billing_line"}
+
+_KEY = ("source", "record_type", "document_id", "line_id")
+
+
+def columns(record_type: RecordType) -> list[str]:
+    """The columns that a live-loaded row has from the canonical schema, in its order."""
+    return [name for name in CANONICAL[record_type].names if name != "excluded_by"]
+
+
+def upsert(
+    tx: Transaction,
+    record_type: RecordType,
+    lines: Arrow,
+    *,
+    job_id: int,
+    at: datetime | None = None,
+) -> int:
+    """Load whole documents (canonical rows of one source, all lines of each). Returns the lines.
+
+    A line that a loaded document had before and has no more is marked removed.
+    """
+    at = at or now()
+    table, names = TABLE[record_type], columns(record_type)
+    staged = tx.stage(lines)
+    listed = ", ".join(names)
+    own = [*(name for name in names if name not in _KEY), "job_id", "batch_id", "loaded_at"]
+    loaded = tx.execute(
+        f"""
+        INSERT INTO {table} ({listed}, job_id, batch_id, loaded_at)
+        SELECT {listed}, :job_id, :job || '-' || period, :at FROM {staged}
+        ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET
+            {", ".join(f"{name} = excluded.{name}" for name in own)}, removed_at = NULL
+        """,
+        job_id=job_id,
+        job=str(job_id),
+        at=at,
+    )
+    tx.execute(
+        f"""
+        UPDATE {table} SET removed_at = :at
+        WHERE removed_at IS NULL
+            AND (source, record_type, document_id) IN (
+                SELECT source, record_type, document_id FROM {staged}
+            )
+            AND (source, record_type, document_id, line_id) NOT IN (
+                SELECT source, record_type, document_id, line_id FROM {staged}
+            )
+        """,
+        at=at,
+    )
+    return loaded
+
+
+def remove(
+    tx: Transaction,
+    record_type: RecordType,
+    *,
+    source: str,
+    documents: Arrow,
+    at: datetime | None = None,
+) -> int:
+    """Mark all lines of these documents (a column `document_id`) removed. Returns the lines."""
+    staged = tx.stage(documents)
+    return tx.execute(
+        f"""
+        UPDATE {TABLE[record_type]} SET removed_at = :at
+        WHERE source = :source AND record_type = :record_type AND removed_at IS NULL
+            AND document_id IN (SELECT document_id FROM {staged})
+        """,
+        source=source,
+        record_type=record_type,
+        at=at or now(),
+    )
+
+
+def read_active(tx: Transaction, record_type: RecordType) -> pa.RecordBatchReader:
+    """The lines that count, in the canonical schema, ordered by source, document and line.
+
+    The reader outlives the transaction; memory stays constant.
+    """
+    canonical = CANONICAL[record_type]
+    stored = pa.schema(
+        [
+            field.with_type(pa.string()) if pa.types.is_map(field.type) else field
+            for field in canonical
+        ]
+    )
+    selected = ", ".join(
+        "NULL::TEXT AS excluded_by" if name == "excluded_by" else name for name in stored.names
+    )
+    # The order of bytes, not that of a language: the same on every server.
+    found = tx.read(
+        f"""
+        SELECT {selected} FROM {TABLE[record_type]} WHERE removed_at IS NULL
+        ORDER BY source COLLATE "C", document_id COLLATE "C", line_id COLLATE "C"
+        """,
+        stored,
+    )
+    return pa.RecordBatchReader.from_batches(canonical, _with_maps(found, canonical))
+
+
+def _with_maps(stored: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    selected = ", ".join(
+        f"{name}::JSON::MAP(VARCHAR, VARCHAR) AS {name}"
+        if pa.types.is_map(schema.field(name).type)
+        else name
+        for name in schema.names
+    )
+    with bulk.memory() as con:
+        con.register("stored", stored)
+        for batch in con.sql(f"SELECT {selected} FROM stored").to_arrow_reader(bulk.ROWS_PER_BLOCK):
+            yield batch.cast(schema)

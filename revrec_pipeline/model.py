@@ -1,0 +1,137 @@
+"""The words of the product as types, and the columns of the canonical tables.
+
+What lives here: enumerations, the canonical schemas as Arrow schemas, and nothing that computes.
+The columns are those of RevRec's template (`template.yaml`) plus lineage.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pyarrow as pa
+
+
+class RecordType(StrEnum):
+    """What a canonical row describes; also the last part of the canonical asset's key."""
+
+    SALES = "sales"
+    INVOICES = "invoices"
+    COMMISSIONS = "commissions"
+
+
+class Route(StrEnum):
+    """Where a batch goes: to a file for a person, or into the ledger."""
+
+    CONVERSION = "conversion"
+    LIVE = "live"
+
+
+class JobStatus(StrEnum):
+    """The state of a job as `revrec jobs` shows it."""
+
+    RUNNING = "running"
+    READY = "ready"
+    DELIVERED = "delivered"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+
+
+class Severity(StrEnum):
+    """`error` holds the row's order back; `warning` applies a default and goes on."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+#: Extended amounts, in major units. Wide enough for 10^14 of any currency and its decimals.
+AMOUNT = pa.decimal128(18, 4)
+#: Quantities and prices per unit; vendors send up to 12 decimals (Stripe `unit_amount_decimal`).
+RATE = pa.decimal128(28, 12)
+
+_LINEAGE = [
+    ("source", pa.string()),
+    ("record_type", pa.string()),
+    ("period", pa.string()),  # month of the business date
+    ("document_type", pa.string()),  # the vendor's word: opportunity, invoice, credit_note
+    ("document_id", pa.string()),  # the header's id; a document is the unit of delivery
+    ("line_id", pa.string()),  # the line's id; null when a document has no lines
+    ("source_version", pa.string()),  # the version that won the version guard
+    ("raw_batch", pa.string()),  # the landing that the record came from
+    ("raw_page", pa.int32()),  # page number in that landing
+    ("url", pa.string()),  # the record in the source system's own web page
+    ("excluded_by", pa.string()),  # the rule that keeps the row out; null when it counts
+]
+
+ORDER_LINE = pa.schema(
+    [
+        *_LINEAGE,
+        ("customer_id", pa.string()),
+        ("customer_name", pa.string()),
+        ("order_number", pa.string()),
+        ("order_item_number", pa.string()),
+        ("order_name", pa.string()),
+        ("product_id", pa.string()),
+        ("product_code", pa.string()),
+        ("product_name", pa.string()),
+        ("product_family", pa.string()),
+        ("product_type", pa.string()),
+        ("order_start_date", pa.date32()),
+        ("service_start_date", pa.date32()),
+        ("service_end_date", pa.date32()),  # the last day of service, included
+        ("quantity", RATE),
+        ("list_price", RATE),  # per unit
+        ("unit_price", RATE),  # per unit, after discounts, before tax
+        ("amount", AMOUNT),  # of the line, after discounts, before tax
+        ("currency", pa.string()),
+        ("account_owner", pa.string()),
+        ("opportunity_id", pa.string()),
+        ("reference_invoice_number", pa.string()),
+        ("custom_fields", pa.map_(pa.string(), pa.string())),
+    ]
+)
+
+BILLING_LINE = pa.schema(
+    [
+        *_LINEAGE,
+        ("customer_id", pa.string()),
+        ("customer_name", pa.string()),
+        ("order_number", pa.string()),  # null when invoices are matched to orders by customer
+        ("order_item_number", pa.string()),
+        ("contract_date", pa.date32()),
+        ("product_id", pa.string()),
+        ("product_code", pa.string()),
+        ("product_name", pa.string()),
+        ("billing_date", pa.date32()),
+        ("invoice_number", pa.string()),
+        ("amount", AMOUNT),  # after discounts, before tax; credit notes negative
+        ("currency", pa.string()),
+        ("service_start_date", pa.date32()),
+        ("service_end_date", pa.date32()),  # the last day of service, included
+        ("quantity", RATE),
+        ("reference_invoice_number", pa.string()),  # a credit note's invoice
+        ("reference_line_id", pa.string()),  # the invoice line that a credit-note line credits
+        ("custom_fields", pa.map_(pa.string(), pa.string())),
+    ]
+)
+
+CANONICAL: dict[RecordType, pa.Schema] = {
+    RecordType.SALES: ORDER_LINE,
+    RecordType.INVOICES: BILLING_LINE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SyncError:
+    """One flagged row, or one failure of a whole run (`record_id` and `line_id` are then null)."""
+
+    stage: str  # sync, input or processing
+    code: str
+    severity: Severity
+    owner: str  # source, file or revrec
+    source: str
+    record_type: str
+    period: str | None
+    record_id: str | None
+    line_id: str | None
+    field: str | None
+    message: str
+    url: str | None

@@ -1,0 +1,74 @@
+"""`/_control`: the sandbox's remote control, for tests, the demo and the curious."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from revrec_pipeline.sandbox.clock import Clock
+from revrec_pipeline.sandbox.faults import WIRE_KINDS, Fault, Faults
+from revrec_pipeline.sandbox.source import CommandError, SandboxSource
+
+
+class Control:
+    """Commands on the clock, the faults and the sources."""
+
+    def __init__(self, clock: Clock, faults: Faults, sources: Mapping[str, SandboxSource]) -> None:
+        self._clock = clock
+        self._faults = faults
+        self._sources = sources
+
+    async def endpoint(self, request: Request) -> Response:
+        """GET: counters and time. POST: one command."""
+        if request.method == "GET":
+            return JSONResponse(self.state())
+        try:
+            command = msgspec.json.decode(await request.body(), type=dict[str, Any])
+            return JSONResponse(self.run(command))
+        except (CommandError, msgspec.MsgspecError) as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+
+    def state(self) -> dict[str, Any]:
+        """The clock, and since the last reset the requests per source and path."""
+        return {
+            "now": self._clock.now().isoformat(),
+            "requests": {name: dict(paths) for name, paths in self._faults.requests.items()},
+            "most_at_once": dict(self._faults.most_at_once),
+        }
+
+    def run(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Do one command and say what it did.
+
+        Raises:
+            CommandError: it names an operation, a source or a record that is not here.
+        """
+        match command.get("op"):
+            case "reset":
+                self._clock.reset()
+                self._faults.reset()
+                for source in self._sources.values():
+                    source.reset()
+                return {"ok": True}
+            case "advance":
+                self._clock.advance(float(command["seconds"]))
+                return {"now": self._clock.now().isoformat()}
+            case "fault":
+                fault = Fault.from_command(command)
+                source = self._source(fault.source)
+                if fault.kind not in WIRE_KINDS:
+                    source.fault_body(fault.kind)  # refuses a kind that it does not know
+                self._faults.armed.append(fault)
+                return {"ok": True}
+            case "story":
+                named = command.get("source")
+                tellers = [self._source(named)] if named else list(self._sources.values())
+                return {source.name: source.control(command) for source in tellers}
+            case _:
+                return self._source(command.get("source")).control(command)
+
+    def _source(self, name: object) -> SandboxSource:
+        if not isinstance(name, str) or name not in self._sources:
+            raise CommandError(f"no source {name!r}; here are {', '.join(self._sources)}")
+        return self._sources[name]

@@ -1,0 +1,14 @@
+"""The registry of source systems. A new source is one line here, one mapping and one resource.
+
+The resource of a source is found by name: `resources.<name>`.
+"""
+
+from revrec_pipeline.mapping import Source, salesforce, stripe
+
+SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (
+        salesforce.SOURCE,
+        stripe.SOURCE,
+    )
+}

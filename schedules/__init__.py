@@ -1,0 +1,1 @@
+"""What starts by itself or by hand: partitions, jobs, schedules and sensors."""

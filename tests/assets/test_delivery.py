@@ -1,0 +1,60 @@
+"""Delivery assets: what the UI says of a delivery; delivering is in `tests/test_delivery`."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pipeline import Pipeline
+
+from revrec_pipeline.ledger import accounting_periods, outbox
+from revrec_pipeline.model import Route
+
+
+def delivered(pipeline: Pipeline) -> dict[str, Any]:
+    """Launch what the sensor asks for, and give the metadata of the delivery."""
+    (request,) = pipeline.tick()
+    pipeline.launch(request)
+    assert request.job_name
+    asset = dg.AssetKey(request.job_name.removeprefix("deliver_"))
+    event = pipeline.instance.get_latest_materialization_event(asset)
+    assert event
+    assert event.asset_materialization
+    return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
+
+def test_a_conversion_file_names_its_job_its_rows_and_its_files(pipeline: Pipeline) -> None:
+    pipeline.run("sync_stripe", "2025-05")
+    found = delivered(pipeline)
+    files = [Path(found.pop(f"file_{kind}")) for kind in ("xlsx", "zip")]
+    assert all(file.is_file() for file in files)
+    assert found == {
+        "job": 1,
+        "state": "delivered",
+        "months": 1,
+        "documents_added": 13,
+        "rows_delivered": 24,
+        "rows_unchanged": 0,
+        "rows_removed": 0,
+    }
+
+
+def test_a_live_load_has_no_file(pipeline: Pipeline) -> None:
+    with pipeline.ledger.transaction() as tx:
+        accounting_periods.set_period(tx, "2025-05")
+    pipeline.run("sync_stripe", "2025-05")
+    found = delivered(pipeline)
+    assert (found["state"], found["rows_delivered"]) == ("delivered", 24)
+    assert not [name for name in found if name.startswith("file")]
+
+
+def test_a_delivery_waits_in_the_queue_while_another_one_of_its_kind_goes_on(
+    pipeline: Pipeline,
+) -> None:
+    """Two jobs of one source and record type must not compare with the same delivered state."""
+    for month in ("2025-05", "2025-06"):
+        pipeline.run("sync_stripe", month)
+    _, second = pipeline.tick()
+    with pipeline.ledger.transaction() as tx:
+        assert outbox.claim(tx, 1, claimed_by="a", route=Route.CONVERSION, lease_seconds=3)
+    pipeline.launch(second)
+    assert [job["status"] for job in pipeline.jobs()] == ["ready", "delivered"]

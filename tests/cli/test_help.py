@@ -1,0 +1,68 @@
+"""`--help`: the documentation that everybody reads."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from revrec_pipeline.cli import revrec
+
+SENTENCES = {
+    "": "Everything that is pulled and produced lies below REVREC_HOME (default: .revrec).",
+    "demo": "Run the main job from nothing: no account, no settings, nothing left running.",
+    "sandbox": "Serve the sandbox until Ctrl-C: one small company in every source system.",
+    "sync": "The exit code is 0 also when rows were flagged, and 1 when a source failed.",
+    "jobs": "A job is one sync of one source and record type, however many months",
+    "job": "For each currency, source = delivered + unchanged + flagged + excluded",
+    "conversion-file": "asking again gives the same bytes",
+    "errors": "Mend the record in the source system and sync again: the error resolves itself.",
+    "errors ignore": "Never show this error again, even if it recurs.",
+    "errors resolve": "It opens again if the next sync finds it again.",
+    "period": "While none is set, a sync ends in a conversion file",
+    "period set": "from now on syncs load live",
+    "period list": "the times at which they were set and closed",
+    "period close": "open the month after it",
+    "export": "every row that was loaded live and still stands, in the sheets of the template.",
+    "connections": "List every source: connected, or which variable is missing.",
+    "dev": "Start the Dagster UI and daemon on this home, and stay until Ctrl-C.",
+}
+
+
+@pytest.mark.parametrize("command", SENTENCES)
+def test_help_of_each_command_reads_like_documentation(command: str) -> None:
+    shown = CliRunner().invoke(revrec, [*command.split(), "--help"])
+
+    assert shown.exit_code == 0
+    text = re.sub(r"\s+", " ", shown.output)
+    assert SENTENCES[command] in text
+    assert text.startswith(f"Usage: revrec{' ' + command if command else ''} ")
+
+
+def test_help_names_every_command_of_the_design() -> None:
+    listed = CliRunner().invoke(revrec, ["--help"]).output.partition("Commands:")[2]
+
+    assert [line.split()[0] for line in listed.splitlines() if line] == [
+        "demo", "sandbox", "sync", "jobs", "job", "conversion-file", "errors", "period", "export",
+        "connections", "dev",
+    ]  # fmt: skip
+
+
+def test_help_and_version_do_not_wait_for_dagster() -> None:
+    """Importing it takes seconds."""
+    program = """
+import sys
+from revrec_pipeline.cli import main
+for arguments in (["--help"], ["sync", "--help"], ["--version"]):
+    sys.argv = ["revrec", *arguments]
+    try:
+        main()
+    except SystemExit:
+        pass
+print("loaded:", sorted({"dagster", "resources"} & sys.modules.keys()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-2:] == ["revrec 0.1.0", "loaded: []"]

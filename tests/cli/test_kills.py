@@ -1,0 +1,64 @@
+"""`kill -9` of a sync at any moment, then a sync: as if nothing had happened."""
+
+import random
+import select
+import time
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from command_line import MONTH, Commands, Home, Live
+from conversion_files import read_archive
+
+KILLS = 3
+ONE_MONTH = ("--from", MONTH, "--to", MONTH)
+
+
+def delivered(jobs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Over all jobs: rows delivered by source, and amounts by currency."""
+    found: Counter[str] = Counter()
+    for job in jobs:
+        found[job["source"]] += job["counts"]["delivered"]
+        for currency, amounts in job["amounts"].items():
+            found[f"{job['source']} {currency}"] += Decimal(amounts["delivered"])
+    return {what: total for what, total in found.items() if total}
+
+
+def kill_after(home: Home, seconds: float) -> None:
+    """Start a sync and kill it so long after its first words."""
+    process = home.start("sync", *ONE_MONTH)
+    assert process.stderr
+    ready, _, _ = select.select([process.stderr], [], [], 60)
+    assert ready
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.timeout(600)
+def test_killed_anywhere_and_run_again_a_sync_ends_in_the_same_ledger(
+    home: Home, sandbox: Commands, live: Live
+) -> None:
+    home.run("period", "set", "2026-06")
+    undisturbed = live.seconds
+    seed = random.randrange(10**6)
+    moments = random.Random(seed)
+
+    for number in range(KILLS):
+        # One in each third of a sync, so that both sources are hit.
+        kill_after(home, undisturbed * (number + moments.random()) / KILLS)
+    home.run("sync", *ONE_MONTH)
+
+    why = f"the kills of random seed {seed}"
+    jobs = home.json("jobs")
+    assert delivered(jobs) == delivered(live.home.json("jobs")), why
+    assert {job["status"] for job in jobs} <= {"failed", "delivered", "unchanged"}, why
+    assert home.left_behind() == [], why
+    target = home.folder / "ledger.zip"
+    home.run("export", "--to", str(target))
+    assert read_archive(target) == live.exported, why
+    shown = ("source", "record_id", "line_id", "code", "message", "status")
+    assert [[e[key] for key in shown] for e in home.json("errors")] == [
+        [e[key] for key in shown] for e in live.home.json("errors")
+    ], why

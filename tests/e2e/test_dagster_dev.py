@@ -1,0 +1,280 @@
+"""The whole way through real processes: `revrec dev` (webserver, daemon, code server, run workers).
+
+A backfill of twelve months of both sources is started as the UI starts it, over GraphQL; the
+routing sensor delivers it; a period is set, the sources change, and the same daemon loads live.
+Both on the embedded instance and on PostgreSQL.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import requests
+from conftest import Sandbox
+from postgres import Database
+
+REVREC = str(Path(sys.executable).with_name("revrec"))
+MONTHS = [f"2025-{month:02d}" for month in range(1, 13)]
+SETTINGS = """\
+[site]
+timezone = "America/New_York"
+history_start = "2025-01"
+"""
+ASSETS = {
+    "salesforce": ("opportunity", "opportunity_line_item", "sales"),
+    "stripe": ("invoice", "invoice_line", "credit_note", "credit_note_line", "invoices"),
+}
+T = TypeVar("T")
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A home with Dagster running on it."""
+
+    env: dict[str, str]
+    url: str
+
+    def revrec(self, *arguments: str) -> Any:
+        """What a command prints, as JSON if it asks for that."""
+        done = subprocess.run(
+            [REVREC, *arguments], env=self.env, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if "--json" in arguments else done.stdout
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """The data of a GraphQL answer."""
+        body = {"query": query, "variables": variables}
+        answer = requests.post(f"{self.url}/graphql", json=body, timeout=60).json()
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """`revrec jobs --json`, oldest first."""
+        return sorted(self.revrec("jobs", "--json"), key=lambda job: int(job["id"]))
+
+    def launch(self, job: str) -> None:
+        """Run a job as the launchpad does."""
+        launched = self.ask(
+            """mutation($params: ExecutionParams!) {
+                launchRun(executionParams: $params) {
+                    __typename ... on PythonError { message }
+                }
+            }""",
+            params={
+                "selector": {
+                    "repositoryLocationName": "revrec_pipeline.definitions",
+                    "repositoryName": "__repository__",
+                    "jobName": job,
+                },
+                "runConfigData": {},
+            },
+        )["launchRun"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+
+
+def until(what: str, found: Callable[[], T | None], seconds: float = 420) -> T:
+    """Poll until there is a result; the deadline is only there to end a hopeless wait."""
+    deadline = time.monotonic() + seconds
+    while (result := found()) is None:
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} never came")
+        time.sleep(2)
+    return result
+
+
+@contextmanager
+def dagster_dev(home: Path, env: dict[str, str]) -> Iterator[Running]:
+    """`revrec dev` on a free port; its whole process group is ended."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = home / "dagster.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [REVREC, "dev", "--port", str(port)],
+            env=env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    running = Running(env, f"http://127.0.0.1:{port}")
+    try:
+        until("Dagster's code location", lambda: _loaded(running), 180)
+        yield running
+    except BaseException:
+        print(log.read_text()[-6000:])
+        raise
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _loaded(running: Running) -> bool | None:
+    query = """{ workspaceOrError { ... on Workspace { locationEntries {
+        loadStatus locationOrLoadError { __typename } } } } }"""
+    try:
+        entries = running.ask(query)["workspaceOrError"]["locationEntries"]
+    except requests.RequestException:
+        return None
+    if not entries or entries[0]["loadStatus"] != "LOADED":
+        return None
+    assert entries[0]["locationOrLoadError"]["__typename"] == "RepositoryLocation"
+    return True
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home with settings; removed at the end, for it holds some thousand files."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "revrec.toml").write_text(SETTINGS)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def environment(home: Path, sandbox: Sandbox) -> dict[str, str]:
+    """This process's environment, the sandbox's, and the home."""
+    return {
+        **os.environ,
+        **sandbox.env,
+        "REVREC_HOME": str(home),
+        "REVREC_CONFIG": str(home / "revrec.toml"),
+    }
+
+
+def test_the_whole_way_on_the_embedded_instance(home: Path, sandbox: Sandbox) -> None:
+    with dagster_dev(home, environment(home, sandbox)) as dagster:
+        whole_way(dagster, sandbox)
+
+
+def test_the_whole_way_on_postgresql(
+    home: Path, sandbox: Sandbox, postgres_database: Database
+) -> None:
+    with postgres_database.another() as storage:
+        env = environment(home, sandbox) | {
+            "REVREC_LEDGER_URL": postgres_database.url,
+            "DAGSTER_PG_HOST": storage.host,
+            "DAGSTER_PG_PORT": str(storage.port),
+            "DAGSTER_PG_USERNAME": storage.user,
+            "DAGSTER_PG_PASSWORD": storage.password,
+            "DAGSTER_PG_DB": storage.name,
+        }
+        with dagster_dev(home, env) as dagster:
+            whole_way(dagster, sandbox)
+        assert not (home / "ledger.duckdb").exists()
+
+
+def whole_way(dagster: Running, sandbox: Sandbox) -> None:
+    """Backfill, conversion files, red checks, period, changes, live load."""
+    backfill(dagster)
+    jobs = until("the conversion files", lambda: ended(dagster, 2))
+    assert {(job["source"], job["record_type"]) for job in jobs} == {
+        ("salesforce", "sales"),
+        ("stripe", "invoices"),
+    }
+    for job in jobs:
+        # Twelve months are one job with one conversion file, in both of its forms.
+        assert (job["status"], job["route"]) == ("delivered", "conversion")
+        assert set(job["periods"]) >= set(MONTHS)
+        assert sorted(Path(file).suffix for file in job["files"]) == [".xlsx", ".zip"]
+        ties(job)
+    assert red_months(dagster, "salesforce/sales", "required_fields") == ["2025-11"]
+    assert red_months(dagster, "stripe/invoices", "required_fields") == ["2025-05", "2025-09"]
+    assert "Product Code is missing" in failing_rows(dagster, "stripe/invoices", "required_fields")
+
+    dagster.revrec("period", "set", "2026-07")
+    sandbox.command("story")
+    sandbox.command("advance", seconds=3600)
+    dagster.launch("changes_salesforce")
+    dagster.launch("changes_stripe")
+    live = until("the live load", lambda: ended(dagster, 4))[2:]
+    for job in live:
+        assert (job["status"], job["route"], job["files"]) == ("delivered", "live", [])
+        ties(job)
+    errors = dagster.revrec("errors", "--json")
+    assert {error["record_type"] for error in errors} == {"sales", "invoices"}
+
+
+def backfill(dagster: Running) -> None:
+    """Select the assets of both sources and twelve months, and press the button."""
+    keys = [
+        {"path": [source, name] if name in ("sales", "invoices") else ["raw", source, name]}
+        for source, names in ASSETS.items()
+        for name in names
+    ]
+    launched = dagster.ask(
+        """mutation($params: LaunchBackfillParams!) {
+            launchPartitionBackfill(backfillParams: $params) {
+                __typename ... on PythonError { message }
+            }
+        }""",
+        params={"assetSelection": keys, "partitionNames": MONTHS},
+    )["launchPartitionBackfill"]
+    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+
+
+def ended(dagster: Running, count: int) -> list[dict[str, Any]] | None:
+    """All jobs, once there are so many and none is on its way."""
+    jobs = dagster.jobs()
+    busy = [job for job in jobs if job["status"] in ("running", "ready")]
+    return jobs if len(jobs) >= count and not busy else None
+
+
+def ties(job: dict[str, Any]) -> None:
+    """Source = delivered + unchanged + flagged + excluded, in rows and in amount per currency."""
+    parts = ("delivered", "unchanged", "flagged", "excluded")
+    assert job["counts"]["source"] == sum(job["counts"][part] for part in parts) > 0
+    for amounts in job["amounts"].values():
+        assert Decimal(amounts["source"]) == sum(Decimal(amounts[part]) for part in parts)
+
+
+def red_months(dagster: Running, asset: str, check: str) -> list[str]:
+    """The months on which a check stands failed."""
+    node = dagster.ask(
+        """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+            assetChecksOrError { ... on AssetChecks { checks { name partitionStatuses {
+                ... on AssetCheckTimePartitionStatuses { ranges { status startKey endKey } }
+            } } } } } } }""",
+        key={"path": asset.split("/")},
+    )["assetNodeOrError"]
+    (found,) = [c for c in node["assetChecksOrError"]["checks"] if c["name"] == check]
+    return [
+        month
+        for one in found["partitionStatuses"]["ranges"]
+        if one["status"] == "FAILED"
+        for month in MONTHS
+        if one["startKey"] <= month <= one["endKey"]
+    ]
+
+
+def failing_rows(dagster: Running, asset: str, check: str) -> str:
+    """The table of failing rows that the last failed result of a check shows."""
+    found = dagster.ask(
+        """query($key: AssetKeyInput!, $name: String!) {
+            assetCheckExecutions(assetKey: $key, checkName: $name, limit: 50) { evaluation {
+                success metadataEntries { label ... on TableMetadataEntry { table { records } } }
+            } } }""",
+        key={"path": asset.split("/")},
+        name=check,
+    )["assetCheckExecutions"]
+    failed = [one["evaluation"] for one in found if not one["evaluation"]["success"]]
+    tables = [e for e in failed[0]["metadataEntries"] if e["label"] == "rows"]
+    return str(tables[0]["table"]["records"])

@@ -1,0 +1,61 @@
+"""The schema in `migrations/` is what the code believes, on both back ends."""
+
+import pytest
+
+from revrec_pipeline.ledger import Ledger, bulk, lines
+from revrec_pipeline.ledger.migrate import migrations
+from revrec_pipeline.model import CANONICAL, RecordType
+
+OWN = [
+    ("job_id", "BIGINT"),
+    ("batch_id", "TEXT"),
+    ("loaded_at", "TIMESTAMPTZ"),
+    ("removed_at", "TIMESTAMPTZ"),
+]
+SPELLED = {
+    "text": "TEXT",
+    "character varying": "TEXT",
+    "varchar": "TEXT",
+    "timestamp with time zone": "TIMESTAMPTZ",
+}
+#: What `checks` refuses when it is missing, and what tells where a row came from.
+REQUIRED = {
+    "source", "record_type", "period", "document_type", "document_id", "line_id", "source_version",
+    "raw_batch", "raw_page", "job_id", "batch_id", "loaded_at",
+}  # fmt: skip
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    assert list(migrations()) == list(range(1, len(migrations()) + 1))
+
+
+@pytest.mark.parametrize("record_type", list(CANONICAL))
+def test_live_loaded_rows_have_the_columns_of_the_model(
+    ledger: Ledger, record_type: RecordType
+) -> None:
+    with ledger.transaction() as tx:
+        found = tx.rows(
+            """
+            SELECT column_name AS name, lower(data_type) AS type, is_nullable,
+                numeric_precision::INTEGER AS p, numeric_scale::INTEGER AS s
+            FROM information_schema.columns
+            WHERE table_name = :table AND table_schema = current_schema()
+            ORDER BY ordinal_position
+            """,
+            table=lines.TABLE[record_type],
+        )
+    schema = CANONICAL[record_type]
+    expected = [
+        (name, bulk.sql_type(schema.field(name).type)) for name in lines.columns(record_type)
+    ]
+    stored = [
+        (
+            row["name"],
+            f"DECIMAL({row['p']}, {row['s']})"
+            if row["type"].startswith(("decimal", "numeric"))
+            else SPELLED.get(row["type"], row["type"].upper()),
+        )
+        for row in found
+    ]
+    assert stored == expected + OWN
+    assert {row["name"] for row in found if row["is_nullable"] == "NO"} == REQUIRED

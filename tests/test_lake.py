@@ -1,0 +1,108 @@
+import errno
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from revrec_pipeline.errors import LakeError, SourceSchemaError
+from revrec_pipeline.lake import CHANGES, KEYS, Lake, Landing, Page
+
+NOON = datetime(2026, 2, 3, 12, tzinfo=UTC)
+
+
+def page(*keys: tuple[str, str, str], body: str | None = None, object_: str = "invoice") -> Page:
+    """A page of documents (id, version, month)."""
+    rows = [dict(zip(KEYS.names, (*key, key[2]), strict=True)) for key in keys]
+    text = body if body is not None else json.dumps([key[0] for key in keys])
+    return Page(
+        object=object_,
+        body=text.encode(),
+        request="GET /v1/invoices?limit=100",
+        server_time=NOON,
+        records=len(keys),
+        keys=pa.RecordBatch.from_pylist(rows, KEYS),
+        request_id="req_1",
+    )
+
+
+def land(lake: Lake, window: str, *pages: Page) -> Landing:
+    return lake.land(
+        "stripe", window, pages, run_id="run", api_version="v1", objects=("invoice", "credit_note")
+    )
+
+
+def test_a_page_is_kept_byte_for_byte_with_its_request_and_hash(tmp_path: Path) -> None:
+    body = '{\n  "name": "Zoë\\u00df",\n  "amount": 1.10\n}'
+    landing = land(Lake(tmp_path), "2026-01", page(("in_1", "1", "2026-01"), body=body))
+    stored = pq.read_table(tmp_path / landing.folder / "invoice.parquet").to_pylist()
+    assert [row["body"] for row in stored] == [body]
+    assert stored[0]["request"] == "GET /v1/invoices?limit=100"
+    assert stored[0]["request_id"] == "req_1"
+    assert stored[0]["server_time"] == NOON
+    assert landing.objects["invoice"]["pages"] == 1
+    assert landing.objects["invoice"]["bytes"] == len(body.encode())
+    assert landing.objects["credit_note"]["pages"] == 0
+
+
+def test_a_landing_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    landing = land(lake, "2026-01", page(("in_1", "1", "2026-01")))
+    assert lake.landings("stripe") == [landing]
+
+
+def test_a_pull_that_breaks_off_leaves_nothing_behind(tmp_path: Path) -> None:
+    def broken() -> Iterator[Page]:
+        yield page(("in_1", "1", "2026-01"))
+        raise ConnectionResetError
+
+    lake = Lake(tmp_path)
+    with pytest.raises(ConnectionResetError):
+        lake.land("stripe", "2026-01", broken(), run_id="r", api_version="v", objects=("invoice",))
+    assert lake.landings("stripe") == []
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+def test_a_page_that_repeats_itself_is_refused_and_nothing_lands(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    with pytest.raises(SourceSchemaError, match="answered the page before it once more"):
+        land(lake, "2026-01", page(("in_1", "1", "2026-01")), page(("in_1", "1", "2026-01")))
+    assert lake.landings("stripe") == []
+
+
+def test_a_full_disk_is_one_line_that_names_the_lake(tmp_path: Path) -> None:
+    def full() -> Iterator[Page]:
+        yield page(("in_1", "1", "2026-01"))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    lake = Lake(tmp_path)
+    with pytest.raises(LakeError, match="No space left on device; make room") as caught:
+        lake.land("stripe", "2026-01", full(), run_id="r", api_version="v", objects=("invoice",))
+    assert str(tmp_path) in str(caught.value)
+    assert lake.landings("stripe") == []
+
+
+def test_a_change_touches_the_month_of_a_document_and_the_month_it_left(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    land(lake, "2026-01", page(("in_1", "1", "2026-01"), ("in_2", "1", "2026-01")))
+    moved = land(lake, CHANGES, page(("in_1", "2", "2026-03")))
+    assert moved.periods == ("2026-03",)
+    assert moved.touched == ("2026-01", "2026-03")
+
+
+def test_a_listing_touches_the_months_of_the_listing_that_it_replaces(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    land(lake, "2026-01", page(("in_1", "1", "2026-02")))  # finalised a month later
+    assert land(lake, "2026-01").touched == ("2026-01", "2026-02")
+
+
+def test_a_damaged_manifest_is_named_with_what_to_do(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    landing = land(lake, "2026-01", page(("in_1", "1", "2026-01")))
+    (tmp_path / landing.folder / "manifest.json").write_text('{"id": ')
+    with pytest.raises(LakeError, match="restore it from a backup, or remove its folder") as caught:
+        lake.landings("stripe")
+    assert landing.id in str(caught.value)
