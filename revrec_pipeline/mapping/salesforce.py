@@ -12,7 +12,8 @@ import duckdb
 from pydantic import Field, StringConstraints
 
 from revrec_pipeline.mapping import Site, Source, SourceSettings
-from revrec_pipeline.mapping.salesforce_pages import create_records, identifier, literal
+from revrec_pipeline.mapping.salesforce_pages import create_records
+from revrec_pipeline.mapping.sql import identifier, literal, quotient, term_end
 from revrec_pipeline.model import RecordType
 
 HEADER, LINE = "opportunity", "opportunity_line_item"
@@ -184,7 +185,7 @@ def rows(
             line.units AS quantity,
             try_cast(line."ListPrice" AS DECIMAL(28, 12)) AS list_price,
             CASE WHEN line.units = 0 THEN line.sales_price
-                 ELSE {_quotient("line.total", "line.units")} END AS unit_price,
+                 ELSE {quotient("line.total", "line.units")} END AS unit_price,
             line.total AS amount,
             document.currency AS currency,
             document."Owner.Name" AS account_owner,
@@ -240,39 +241,9 @@ def _excluded_by(settings: SalesforceSettings, site: Site) -> str:
 
 
 def _ends(end: str | None, term: str) -> str:
-    """The last day of service, included, where the line names it, else by the term in months.
-
-    A term ends on the day before the day that many months after the start. From the 31st that is
-    taken to the last day of a shorter month: 1 month from January 31st ends on February 27th (28th
-    in a leap year), and the next month begins where this one ended. A term that is no whole
-    positive number gives no end.
-    """
-    months = f"try_cast({term} AS DECIMAL(18, 4))"
-    after = f"service_start_date + to_months({months}::INTEGER)"
-    whole = f"{months} > 0 AND {months} = {months}::INTEGER"
-    by_term = f"CASE WHEN {whole} THEN ({after} - INTERVAL 1 DAY)::DATE END"
+    """The last day of service, included: the line's own field, else by the term in months."""
+    by_term = term_end("service_start_date", term)
     return f"coalesce(try_cast({end} AS DATE), {by_term})" if end else by_term
-
-
-def _quotient(amount: str, quantity: str) -> str:
-    """Net price per unit with 12 decimals, rounded half away from zero, without any double.
-
-    Both are taken as whole numbers of their last decimal (10^-4 and 10^-12), so that 10^20 brings
-    the quotient to 10^-12. The error is at most half of 10^-12 per unit: quantity times price gives
-    the amount again, to the currency's decimals, for quantities below 10^9. What does not fit in 38
-    digits is NULL.
-    """
-    dividend = f"abs({_unscaled(amount)}) * 100000000000000000000::HUGEINT"
-    divisor = f"abs({_unscaled(quantity)})"
-    sign = f"(sign({amount}) * sign({quantity}))::INTEGER"
-    half_up = f"(2 * ({dividend} % {divisor}) >= {divisor})::INTEGER"
-    whole = f"({sign} * ({dividend} // {divisor} + {half_up}))::DECIMAL(26, 0)"
-    return f"TRY({whole} * 0.000000000001::DECIMAL(12, 12))::DECIMAL(28, 12)"
-
-
-def _unscaled(decimal: str) -> str:
-    """A DECIMAL's digits as a whole number; DuckDB prints all decimals of the type."""
-    return f"replace({decimal}::VARCHAR, '.', '')::HUGEINT"
 
 
 def _first_of(places: tuple[tuple[str, str], ...]) -> str:

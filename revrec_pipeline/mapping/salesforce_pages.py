@@ -11,12 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 from duckdb.func import PythonUDFType
 
-# Inside a DuckDB struct a JSON number would pass through a double: 12 decimals of a price do not
-# survive that. A key is never inside a text, whose quotation marks are escaped.
-_QUOTED_NUMBERS = (
-    r"""regexp_replace(body, '("\w+"\s*:\s*)(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)', """
-    r"""'\1"\2"', 'g')"""
-)
+from revrec_pipeline.mapping.sql import identifier, literal, quoted_numbers
 
 
 def create_records(db: duckdb.DuckDBPyConnection, name: str, paths: list[str]) -> None:
@@ -32,6 +27,7 @@ def create_records(db: duckdb.DuckDBPyConnection, name: str, paths: list[str]) -
         for parent in parents:
             place = place.setdefault(parent, {})
         place[field] = "VARCHAR"
+    page = literal(json.dumps({"records": [structure]}))
     columns = ", ".join(f"{identifier(path)} VARCHAR" for path in paths)
     db.create_function(
         f"salesforce_{name}_csv",
@@ -50,7 +46,7 @@ def create_records(db: duckdb.DuckDBPyConnection, name: str, paths: list[str]) -
         CREATE VIEW salesforce_{name} AS
         SELECT landing, page, request, {from_json} FROM (
             SELECT landing, page, request,
-                unnest(from_json({_QUOTED_NUMBERS}, {literal(json.dumps({"records": [structure]}))})
+                unnest(from_json({quoted_numbers("body")}, {page})
                     .records) AS record
             FROM raw_{name} WHERE format = 'json')
         UNION ALL
@@ -96,13 +92,3 @@ def _csv_page(body: pa.Buffer, paths: list[str]) -> pa.Table:
 
 def _only_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks else pa.array([], pa.string())
-
-
-def identifier(path: str) -> str:
-    """An SQL identifier; paths hold no quotation marks, see `SalesforceSettings`."""
-    return f'"{path}"'
-
-
-def literal(value: str) -> str:
-    """An SQL string."""
-    return "'" + value.replace("'", "''") + "'"

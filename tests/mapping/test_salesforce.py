@@ -20,14 +20,13 @@ from pydantic import ValidationError
 
 from revrec_pipeline.currency import exponent
 from revrec_pipeline.engine import engine
-from revrec_pipeline.mapping import Site
+from revrec_pipeline.mapping import Site, sql
 from revrec_pipeline.mapping.salesforce import (
     _MY_DOMAIN,
     HEADER,
     LINE,
     STANDARD,
     SalesforceSettings,
-    _quotient,
     rows,
 )
 from revrec_pipeline.model import ORDER_LINE, RecordType
@@ -369,8 +368,8 @@ def quotient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
         def divide(amount: str, quantity: str) -> Decimal | None:
             numbers = "SELECT ?::DECIMAL(18, 4) AS a, ?::DECIMAL(28, 12) AS q"
-            sql = f"SELECT {_quotient('a', 'q')} FROM ({numbers})"
-            found: tuple[Decimal | None] = db.execute(sql, [amount, quantity]).fetchone()  # type: ignore[assignment]
+            query = f"SELECT {sql.quotient('a', 'q')} FROM ({numbers})"
+            found: tuple[Decimal | None] = db.execute(query, [amount, quantity]).fetchone()  # type: ignore[assignment]
             return found[0]
 
         yield divide
