@@ -18,7 +18,7 @@ from revrec_pipeline.conversion.template import load_template
 from revrec_pipeline.ledger import Transaction, cursors, jobs, outbox, sync_errors
 from revrec_pipeline.ledger.job_view import amount_text
 from revrec_pipeline.mapping import Source
-from revrec_pipeline.model import CANONICAL, RecordType, Severity
+from revrec_pipeline.model import CANONICAL, ROWS_NAME, RecordType, Severity
 from revrec_pipeline.settings import Settings
 
 #: Failing rows shown in the UI; the ledger and errors.parquet hold all of them.
@@ -33,7 +33,7 @@ def canonical_months(
 ) -> dg.AssetsDefinition:
     """The asset `<source>/<record type>` with its checks."""
     key = dg.AssetKey([source.name, str(record_type)])
-    rows = "order lines" if record_type is RecordType.SALES else "billing lines"
+    rows = ROWS_NAME[record_type]
 
     @dg.asset(
         key=key,

@@ -65,6 +65,13 @@ CODES: dict[str, Code] = {
         "source",
         "is missing; the customer's id is used as its name",
     ),
+    "PR_MISSING_FX_RATE": Code(
+        "known_references",
+        _ERROR,
+        "processing",
+        "revrec",
+        "is missing: the amount is not in the home currency, and the source gives no rate",
+    ),
     "PR_MISSING_SSP": Code(
         "known_references",
         _WARNING,
@@ -129,6 +136,12 @@ _BLAMED = {
     "service_days": "service_end_date",
     "amount_misfit": "amount",
 }
+# Costs name their days otherwise, and no cost may be paid twice.
+_BLAMED_OF_EXPENSES = {
+    "line_occurrences": "reference_number",
+    "service_days": "end_date",
+    "amount_misfit": "amount",
+}
 
 SCHEMAS: dict[RecordType, pandera.DataFrameSchema] = {
     RecordType.SALES: pandera.DataFrameSchema(
@@ -167,6 +180,24 @@ SCHEMAS: dict[RecordType, pandera.DataFrameSchema] = {
             **_DERIVED,
         },
         name="billing lines",
+        strict=True,
+        ordered=True,
+    ),
+    RecordType.COMMISSIONS: pandera.DataFrameSchema(
+        {
+            "line_id": _text(),
+            "order_number": _text(None, _IDENTIFIER),
+            "order_item_number": _text(None, _IDENTIFIER),
+            "product_code": _text(None, _IDENTIFIER),
+            "reference_number": _text("IN_MISSING_REQUIRED", _IDENTIFIER),
+            "expense_code": _text("IN_MISSING_REQUIRED", _IDENTIFIER),
+            "expense_date": _date(),
+            "exchange_rate": _number(RATE, "PR_MISSING_FX_RATE"),
+            "document_amount": _number(AMOUNT),
+            "currency": _text("IN_CURRENCY_MISSING"),
+            **_DERIVED,
+        },
+        name="expense lines",
         strict=True,
         ordered=True,
     ),
@@ -209,6 +240,11 @@ def failures(
         misfit += """ OR coalesce(
                 money(TRY(quantity * unit_price), currency) <> amount,
                 quantity IS NOT NULL AND unit_price IS NOT NULL)"""
+    start, end, twice = "service_start_date", "service_end_date", "document_id, line_id"
+    blamed = _BLAMED
+    if record_type is RecordType.COMMISSIONS:
+        start, end, twice = "start_date", "end_date", "reference_number"
+        blamed = _BLAMED_OF_EXPENSES
     # A second connection, for the caller writes to the first one while this one is being read.
     reader = (
         engine.cursor()
@@ -216,23 +252,23 @@ def failures(
             f"""
         WITH counted AS (SELECT * FROM {rows} WHERE excluded_by IS NULL),
         twice AS (
-            SELECT document_id, line_id, count(*)::INTEGER AS line_occurrences
+            SELECT {twice}, count(*)::INTEGER AS line_occurrences
             FROM counted WHERE line_id IS NOT NULL GROUP BY ALL HAVING count(*) > 1
         )
         SELECT position, {", ".join(columns)},
             coalesce(line_occurrences, 1)::INTEGER AS line_occurrences,
-            (service_end_date - service_start_date + 1)::INTEGER AS service_days,
+            ({end} - {start} + 1)::INTEGER AS service_days,
             (amount IS NOT NULL AND currency IS NOT NULL AND ({misfit}))::INTEGER AS amount_misfit
-        FROM counted LEFT JOIN twice USING (document_id, line_id)
+        FROM counted LEFT JOIN twice USING ({twice})
         """
         )
         .to_arrow_reader(_BATCH_ROWS)
     )
     for batch in reader:
-        yield _validate(schema, pa.Table.from_batches([batch]))
+        yield _validate(schema, blamed, pa.Table.from_batches([batch]))
 
 
-def _validate(schema: pandera.DataFrameSchema, rows: pa.Table) -> pa.Table:
+def _validate(schema: pandera.DataFrameSchema, blamed: dict[str, str], rows: pa.Table) -> pa.Table:
     frame = rows.drop_columns("position").to_pandas(types_mapper=pd.ArrowDtype)
     try:
         schema.validate(frame, lazy=True)
@@ -247,7 +283,7 @@ def _validate(schema: pandera.DataFrameSchema, rows: pa.Table) -> pa.Table:
         return pa.table(
             {
                 "position": rows["position"].take(pa.array(cases["index"], pa.int64())),
-                "field": pa.array(cases["column"].replace(_BLAMED), pa.string()),
+                "field": pa.array(cases["column"].replace(blamed), pa.string()),
                 "code": pa.array(code, pa.string()),
             }
         )

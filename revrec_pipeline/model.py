@@ -109,6 +109,31 @@ BILLING_LINE = pa.schema(
         ("quantity", RATE),
         ("reference_invoice_number", pa.string()),  # a credit note's invoice
         ("reference_line_id", pa.string()),  # the invoice line that a credit-note line credits
+        ("tax_amount", AMOUNT),  # on top of `amount`; null unless the site asks for the tax sheet
+        ("tax_name", pa.string()),  # of several taxes all names
+        ("custom_fields", pa.map_(pa.string(), pa.string())),
+    ]
+)
+
+EXPENSE_LINE = pa.schema(
+    [
+        *_LINEAGE,
+        ("order_number", pa.string()),  # null: a cost of no order
+        ("order_item_number", pa.string()),
+        ("product_code", pa.string()),
+        ("reference_number", pa.string()),  # identifies the cost: no split is paid twice
+        ("expense_code", pa.string()),  # which kind of cost; the key of RevRec's expense rule
+        ("expense_date", pa.date32()),
+        ("amount", AMOUNT),  # in the site's home currency; claw-backs negative
+        ("currency", pa.string()),  # the home currency
+        ("exchange_rate", RATE),  # home currency per unit of the document's; 1 when they are one
+        ("document_amount", AMOUNT),  # in the document's own currency
+        ("document_currency", pa.string()),
+        ("payee_id", pa.string()),
+        ("payee_name", pa.string()),
+        ("start_date", pa.date32()),
+        ("end_date", pa.date32()),  # the last day, included
+        ("description", pa.string()),
         ("custom_fields", pa.map_(pa.string(), pa.string())),
     ]
 )
@@ -116,6 +141,13 @@ BILLING_LINE = pa.schema(
 CANONICAL: dict[RecordType, pa.Schema] = {
     RecordType.SALES: ORDER_LINE,
     RecordType.INVOICES: BILLING_LINE,
+    RecordType.COMMISSIONS: EXPENSE_LINE,
+}
+#: What people call the rows of a record type.
+ROWS_NAME: dict[RecordType, str] = {
+    RecordType.SALES: "order lines",
+    RecordType.INVOICES: "billing lines",
+    RecordType.COMMISSIONS: "expense lines",
 }
 
 

@@ -40,7 +40,7 @@ class Home:
     @property
     def environment(self) -> dict[str, str]:
         """All that a command gets: nothing of the environment of the tests shines through."""
-        return {
+        merged = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
             "LANG": "C.UTF-8",
@@ -48,10 +48,11 @@ class Home:
             "REVREC_CONFIG": str(self.folder / "revrec.toml"),
             **self.env,
         }
+        return {name: value for name, value in merged.items() if value}
 
     def with_env(self, **env: str) -> "Home":
         """The same home with other variables; an empty one is not set."""
-        return replace(self, env={k: v for k, v in {**self.env, **env}.items() if v})
+        return replace(self, env={**self.env, **env})
 
     def configure(self, toml: str) -> None:
         """Write revrec.toml."""

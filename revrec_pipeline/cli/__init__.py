@@ -62,7 +62,7 @@ def revrec() -> None:
 def main() -> None:
     """Run the command line; errors of `RevrecError` become one line and their exit code."""
     try:
-        revrec.main(standalone_mode=False)
+        revrec.main(prog_name="revrec", standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.Abort:

@@ -5,6 +5,7 @@ daemon's routing sensor, or the next sync, finishes what was left: months that w
 READY batches are delivered.
 """
 
+import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.context import IN_PROCESS_TAG, NEXT_TOO, SYNC_TAG, TRIGGER_TAG
+from assets.context import IN_PROCESS_TAG, NEXT_TOO, TRIGGER_TAG
 from revrec_pipeline import instances
 from revrec_pipeline.definitions import build_definitions
 from revrec_pipeline.errors import RevrecError
@@ -21,6 +22,16 @@ from revrec_pipeline.settings import Settings
 
 TRIGGER = "command line"
 LEASE_SECONDS = 120.0
+_GOING = [
+    status
+    for status in dg.DagsterRunStatus
+    if status
+    not in (
+        dg.DagsterRunStatus.SUCCESS,
+        dg.DagsterRunStatus.FAILURE,
+        dg.DagsterRunStatus.CANCELED,
+    )
+]
 # A run's own log lines stay in Dagster; the command prints its own.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -41,6 +52,8 @@ class Runner:
         self.settings = settings
         self._definitions = build_definitions(settings)
         self._instance = dg.DagsterInstance.get()
+        # Storage may be shared by machines, while a command's lock holds for its home alone.
+        self._here = f"{socket.gethostname()}:{settings.home}"
 
     def run(
         self,
@@ -58,7 +71,7 @@ class Runner:
         result = self._definitions.resolve_job_def(job).execute_in_process(
             instance=self._instance,
             partition_key=month,
-            tags={**tags, TRIGGER_TAG: TRIGGER, IN_PROCESS_TAG: "true"},
+            tags={**tags, TRIGGER_TAG: TRIGGER, IN_PROCESS_TAG: self._here},
             run_config={**_QUIET, **(config or {})},
             raise_on_error=False,
         )
@@ -72,11 +85,21 @@ class Runner:
             if event.is_step_materialization and event.asset_key
         }
 
-    def report_killed(self, sync_key: str) -> None:
-        """Mark the runs of a command that was killed; nobody else watches runs in a process."""
-        for run in self._instance.get_runs(dg.RunsFilter(tags={SYNC_TAG: sync_key})):
-            if not run.is_finished and IN_PROCESS_TAG in run.tags:
-                self._instance.report_run_failed(run, "the command that ran this was killed")
+    def report_killed(self, source: str) -> None:
+        """Mark the runs of killed commands; nobody else watches runs in a process.
+
+        Call it while no command of this home syncs the source.
+        """
+        left = dg.RunsFilter(
+            tags={IN_PROCESS_TAG: self._here, "revrec/source": source}, statuses=_GOING
+        )
+        for run in self._instance.get_runs(left):
+            self._instance.report_run_failed(run, "the command that ran this was killed")
+
+    def was_ours(self, run_id: str) -> bool:
+        """Whether a command of this home ran this run in its own process."""
+        run = self._instance.get_run_by_id(run_id)
+        return run is not None and run.tags.get(IN_PROCESS_TAG) == self._here
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> RunFailedError:

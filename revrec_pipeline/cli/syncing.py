@@ -119,7 +119,7 @@ class _Sync:
             self.tags[DRY_RUN_TAG] = "true"
 
     def finish_killed(self) -> None:
-        """Seal what a killed command left open: we hold its lock, so it is dead."""
+        """Seal and release what a killed command left: we hold its lock, so it is dead."""
         with self.ledger.transaction() as tx:
             left = tx.rows(
                 "SELECT DISTINCT sync_key FROM job WHERE source = :source "
@@ -128,8 +128,13 @@ class _Sync:
             )
             for job in left:
                 jobs.seal(tx, job["sync_key"])
-        for job in left:
-            self.runner.report_killed(job["sync_key"])
+            claims = outbox.claims(tx, self.source.name)
+        # Else the delivery that it was killed in would have to wait for the end of its lease.
+        dead = [claim for claim in claims if self.runner.was_ours(claim["claimed_by"])]
+        with self.ledger.transaction() as tx:
+            for claim in dead:
+                outbox.release(tx, claim["job_id"], claimed_by=claim["claimed_by"])
+        self.runner.report_killed(self.source.name)
 
     def open_jobs(self) -> None:
         settings = self.runner.settings.source(self.source.name)

@@ -127,11 +127,14 @@ def _query(
     if sheet.rows in {"customers", "products"}:
         relation, document, order = f"({_named(sheet.rows, rows)})", "NULL::VARCHAR", "ALL"
     else:
-        relation = rows.get(RecordType(sheet.rows), "")
+        taxes = sheet.rows == "taxes"
+        relation = rows.get(RecordType.INVOICES if taxes else RecordType(sheet.rows), "")
         if not relation:
             return None, tuple(columns)
+        if taxes:
+            relation = f"(SELECT * FROM {relation} WHERE tax_amount IS NOT NULL)"
         document, order = "concat(source, ' ', document_id)", _ORDER
-        for field in _custom_fields(connection, relation, sheet):
+        for field in () if taxes else _custom_fields(connection, relation, sheet):
             columns.append(StagedColumn(f"c{len(columns)}", field, "text"))
             cells.append(_text(f"custom_fields[{_string(field)}]"))
     selected = ", ".join(

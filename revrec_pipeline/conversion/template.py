@@ -21,7 +21,7 @@ _NAME_LENGTH = 31
 _NAME_FORBIDDEN = frozenset("[]:*?/\\")
 
 ColumnType = Literal["id", "text", "date", "money", "decimal", "bool"]
-RowSet = Literal["sales", "invoices", "customers", "products"]
+RowSet = Literal["sales", "invoices", "commissions", "taxes", "customers", "products"]
 
 #: Columns of the reference sheets; the second identifies a customer or product of a source.
 _REFERENCE = {
@@ -74,7 +74,10 @@ class Template(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def available_columns(rows: RowSet) -> dict[str, pa.DataType]:
     """The canonical columns that may fill a sheet of these rows, with their types."""
     names = _REFERENCE.get(rows)
-    schema = CANONICAL[RecordType.SALES if names else RecordType(rows)]
+    if rows == "taxes":  # those of the billing lines that carry a tax
+        schema = CANONICAL[RecordType.INVOICES]
+    else:
+        schema = CANONICAL[RecordType.SALES if names else RecordType(rows)]
     return {name: schema.field(name).type for name in names or schema.names}
 
 
@@ -96,7 +99,7 @@ def load_template(path: Path = TEMPLATE) -> Template:
         if problem := _problem(sheet, seen):
             raise SettingsError(f"{path.name}: sheet {sheet.name!r}: {problem}")
         seen.add(sheet.name.casefold())
-    missing = {"sales", "invoices"} - {sheet.rows for sheet in template.sheets}
+    missing = set(RecordType) - {sheet.rows for sheet in template.sheets}
     if missing:
         raise SettingsError(f"{path.name}: no sheet has rows: {min(missing)}")
     return template

@@ -1,4 +1,4 @@
-"""Live-loaded rows: `order_line` and `billing_line`, one row for each line of a document.
+"""Live-loaded rows: order, billing and expense lines, one row for each line of a document.
 
 Their columns are those of the canonical schemas (`revrec_pipeline.model`), without `excluded_by`,
 plus the job and batch that loaded them. A line that went away keeps its row with `removed_at`.
@@ -13,7 +13,11 @@ from revrec_pipeline.ledger import Arrow, Transaction, bulk, now
 from revrec_pipeline.model import CANONICAL, RecordType
 
 #: The table of each record type.
-TABLE = {RecordType.SALES: "order_line", RecordType.INVOICES: "billing_line"}
+TABLE = {
+    RecordType.SALES: "order_line",
+    RecordType.INVOICES: "billing_line",
+    RecordType.COMMISSIONS: "expense_line",
+}
 
 _KEY = ("source", "record_type", "document_id", "line_id")
 

@@ -340,6 +340,15 @@ def release(tx: Transaction, job_id: int, *, claimed_by: str) -> None:
     )
 
 
+def claims(tx: Transaction, source: str) -> list[dict[str, Any]]:
+    """Who delivers batches of a source just now: `{job_id, claimed_by}`."""
+    return tx.rows(
+        "SELECT DISTINCT job_id, claimed_by FROM batch "
+        "WHERE source = :source AND state = 'claimed' ORDER BY job_id",
+        source=source,
+    )
+
+
 def batches(tx: Transaction, job_id: int) -> list[dict[str, Any]]:
     """Every batch of a job, by month, as stored."""
     return tx.rows("SELECT * FROM batch WHERE job_id = :job_id ORDER BY period", job_id=job_id)

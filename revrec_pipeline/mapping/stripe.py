@@ -298,6 +298,7 @@ SELECT {_LINEAGE.format(record_type="invoices", document_type="invoice", product
     day_of(line.period.start) AS service_start_date, last_day(line.period) AS service_end_date,
     TRY_CAST(coalesce(line.quantity_decimal, line.quantity) AS DECIMAL(28, 12)) AS quantity,
     NULL::VARCHAR AS reference_invoice_number, NULL::VARCHAR AS reference_line_id,
+    NULL::DECIMAL(18, 4) AS tax_amount, NULL::VARCHAR AS tax_name,
     NULL::MAP(VARCHAR, VARCHAR) AS custom_fields
 FROM invoice_line
 UNION ALL
@@ -310,7 +311,7 @@ SELECT {_LINEAGE.format(record_type="invoices", document_type="credit_note", pro
     CASE WHEN line.invoice_line_item IS NULL THEN billed_on ELSE day_of(period.start) END,
     CASE WHEN line.invoice_line_item IS NULL THEN billed_on ELSE last_day(period) END,
     TRY_CAST(line.quantity AS DECIMAL(28, 12)),
-    reference_invoice_number, line.invoice_line_item, NULL
+    reference_invoice_number, line.invoice_line_item, NULL, NULL, NULL
 FROM credit_note_line;
 """
 

@@ -41,6 +41,8 @@ LINE: dict[str, Any] = {
     "quantity": Decimal("0.000000000001"),
     "reference_invoice_number": None,
     "reference_line_id": None,
+    "tax_amount": Decimal("0.0100"),
+    "tax_name": 'VAT, "20%"',
     "custom_fields": [("region", "EMEA"), ("empty", ""), ("none", None)],
 }
 INVOICES = RecordType.INVOICES

@@ -230,6 +230,8 @@ def test_an_invoice_line_becomes_a_billing_line_with_its_lineage() -> None:
         "quantity": Decimal("1.000000000000"),
         "reference_invoice_number": None,
         "reference_line_id": None,
+        "tax_amount": None,
+        "tax_name": None,
         "custom_fields": None,
     }
 

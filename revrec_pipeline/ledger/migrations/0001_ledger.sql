@@ -1,5 +1,5 @@
 -- The whole ledger, in the SQL that DuckDB and PostgreSQL share. What each table means is written in
--- the module of its name; order_line and billing_line follow revrec_pipeline/model.py (a test compares).
+-- the module of its name; the tables of lines follow revrec_pipeline/model.py (a test compares).
 
 CREATE TABLE schema_version (
     version INTEGER PRIMARY KEY,
@@ -209,6 +209,43 @@ CREATE TABLE billing_line (
     quantity DECIMAL(28, 12),
     reference_invoice_number TEXT,
     reference_line_id TEXT,
+    tax_amount DECIMAL(18, 4),
+    tax_name TEXT,
+    custom_fields TEXT, -- a JSON object
+    job_id BIGINT NOT NULL,
+    batch_id TEXT NOT NULL,
+    loaded_at TIMESTAMPTZ NOT NULL,
+    removed_at TIMESTAMPTZ,
+    PRIMARY KEY (source, record_type, document_id, line_id)
+);
+
+CREATE TABLE expense_line (
+    source TEXT NOT NULL,
+    record_type TEXT NOT NULL,
+    period TEXT NOT NULL,
+    document_type TEXT NOT NULL,
+    document_id TEXT NOT NULL,
+    line_id TEXT NOT NULL,
+    source_version TEXT NOT NULL,
+    raw_batch TEXT NOT NULL,
+    raw_page INTEGER NOT NULL,
+    url TEXT,
+    order_number TEXT,
+    order_item_number TEXT,
+    product_code TEXT,
+    reference_number TEXT,
+    expense_code TEXT,
+    expense_date DATE,
+    amount DECIMAL(18, 4),
+    currency TEXT,
+    exchange_rate DECIMAL(28, 12),
+    document_amount DECIMAL(18, 4),
+    document_currency TEXT,
+    payee_id TEXT,
+    payee_name TEXT,
+    start_date DATE,
+    end_date DATE,
+    description TEXT,
     custom_fields TEXT, -- a JSON object
     job_id BIGINT NOT NULL,
     batch_id TEXT NOT NULL,
