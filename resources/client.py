@@ -6,7 +6,12 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import ClassVar, Protocol, Self
 
+import pyarrow as pa
+
 from revrec_pipeline.lake import Page
+
+#: What an id sweep compares with the lake: the raw object and the id of each document.
+IDS = pa.schema([("object", pa.string()), ("id", pa.string())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,13 @@ class SourceClient(Protocol):
 
     def changes(self, since: datetime, until: datetime) -> Iterator[Page]:
         """Every document changed in `[since, until)`, with its lines; deleted ones included."""
+
+    def ids(self, period: str) -> Iterator[pa.RecordBatch]:
+        """The ids (schema IDS) of all documents that a listing of the month would bring, cheaply.
+
+        A sweep compares them with the lake: it finds what was deleted or appeared without any word
+        in the change feed.
+        """
 
 
 class SourceResource(Protocol):

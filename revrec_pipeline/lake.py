@@ -34,6 +34,10 @@ from revrec_pipeline.errors import LakeError, SourceSchemaError
 #: is the month of the business date in the site's time zone. `window` is the month whose listing
 #: holds the document: the same month, except where a source lists by another date than the business
 #: date (Stripe lists by `created`, an invoice counts when it is finalised).
+#:
+#: A tombstone, which tells that a document was deleted, has neither period nor window, and a
+#: version above the document's last one: the document then leaves its month. The body of its page
+#: is what the vendor's feed of deletions answered.
 KEYS = pa.schema(
     [
         ("id", pa.string()),

@@ -8,6 +8,8 @@ billing; they differ as real ones do. Documents are made from this in each sourc
 from dataclasses import dataclass
 from decimal import Decimal
 
+#: The first month of the systems that the company had before it took on Salesforce and Stripe.
+FOUNDED = "2023-07"
 #: Months of business that every source holds.
 FIRST_MONTH = "2025-01"
 LAST_MONTH = "2026-06"
