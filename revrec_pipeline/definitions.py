@@ -9,14 +9,14 @@ from dagster import PreviewWarning
 
 from assets.canonical import canonical_months
 from assets.delivery import ROUTES, delivery_asset
-from assets.raw import raw_changes, raw_months
+from assets.raw import raw_changes, raw_months, raw_sweep
 from resources.registry import resource_of
 from resources.stores import LakeResource, LedgerResource
 from revrec_pipeline.settings import Settings
 from revrec_pipeline.sources import SOURCES
 from schedules.jobs import canonical_keys, delivery_jobs, rebuild_job, source_jobs, sync_all_job
 from schedules.partitions import accounting_months
-from schedules.schedules import source_schedule
+from schedules.schedules import source_schedules
 from schedules.sensors import routing_sensor
 
 # `partitions_def` on checks is a preview in Dagster 1.13. Without it a partitioned asset has one
@@ -35,7 +35,7 @@ def build_definitions(
     jobs = [job for source in sources for job in source_jobs(source, settings)]
     rebuilds = [rebuild_job(source, settings) for source in sources]
     deliveries = delivery_jobs()
-    schedules = [source_schedule(source, settings) for source in sources]
+    schedules = [each for source in sources for each in source_schedules(source, settings)]
     resources: dict[str, Any] = {
         "lake": LakeResource(root=str(settings.lake_root)),
         "ledger": LedgerResource(
@@ -47,6 +47,7 @@ def build_definitions(
         assets=[
             *(raw_months(source, settings, months) for source in sources),
             *(raw_changes(source, settings) for source in sources),
+            *(raw_sweep(source, settings) for source in sources),
             *(
                 canonical_months(source, record_type, settings, months)
                 for source in sources
@@ -55,7 +56,7 @@ def build_definitions(
             *(delivery_asset(route, settings, upstream) for route in ROUTES),
         ],
         jobs=[*jobs, *rebuilds, sync_all_job(sources, settings), *deliveries],
-        schedules=[schedule for schedule in schedules if schedule],
+        schedules=schedules,
         sensors=[routing_sensor([*rebuilds, *deliveries])],
         resources={**resources, **(resource_overrides or {})},
         executor=dg.in_process_executor,
