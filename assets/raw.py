@@ -10,10 +10,12 @@ field means.
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import partial
+from itertools import islice, pairwise
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+from dagster._utils.schedules import cron_string_iterator
 
 from assets.context import UNTIL_TAG, failing_loudly, open_jobs
 from resources.client import IDS, SourceClient, SourceResource
@@ -27,6 +29,8 @@ from revrec_pipeline.mapping import Source
 from revrec_pipeline.model import RecordType
 from revrec_pipeline.settings import Settings
 
+# Enough to meet the longest gap of a schedule on working days only.
+_TICKS_OF_A_MONTH = 32
 #: The last part of the key of the id sweep's asset.
 SWEEP = "sweep"
 
@@ -108,6 +112,7 @@ def raw_changes(source: Source, settings: Settings) -> dg.AssetsDefinition:
         owners=list(settings.site.owners),
         tags={"revrec/source": source.name, "revrec/layer": "raw"},
         code_version="1",
+        freshness_policy=_freshness(settings.source(source.name).schedule, settings),
         pool=f"{source.name}_api",
         required_resource_keys={source.name, "lake", "ledger"},
     )
@@ -223,6 +228,18 @@ def raw_sweep(source: Source, settings: Settings) -> dg.AssetsDefinition:
         )
 
     return sweep_ids
+
+
+def _freshness(cron: str | None, settings: Settings) -> dg.FreshnessPolicy | None:
+    """Stale when one tick of the schedule brought no pull, and half of the time to the next passed.
+
+    Not `FreshnessPolicy.cron`: it would be red from each tick until its run has ended.
+    """
+    if cron is None:
+        return None
+    ticks = cron_string_iterator(0, cron, settings.site.timezone)
+    longest = max(after - before for before, after in pairwise(islice(ticks, _TICKS_OF_A_MONTH)))
+    return dg.FreshnessPolicy.time_window(fail_window=longest * 1.5, warn_window=longest * 1.1)
 
 
 def _stores(context: dg.AssetExecutionContext) -> tuple[LakeResource, LedgerResource]:

@@ -31,7 +31,7 @@ def compare(lake: Lake, source: str, period: str, ids: pa.Table) -> Difference:
     landings = lake.landings(source)
     newest = {one.window: one.id for one in landings if one.window != CHANGES}
     files = [str(lake.root / one.folder / "keys.parquet") for one in landings]
-    with duckdb.connect() as db:
+    with lake.reading(), duckdb.connect() as db:
         db.register("ids", ids)
         db.execute("CREATE TABLE listing (name VARCHAR, landing VARCHAR)")
         if newest:

@@ -64,8 +64,10 @@ def sync(
     """
     _check_months(start, end, full)
     _check_ways(start, full, from_lake, sweep)
-    names = _chosen(sources)
+    names = [] if from_lake else _chosen(sources)
     settings, ledger, lake = open_home()
+    if from_lake:
+        names = _landed(sources, lake)
     # Dagster takes seconds to import: after the arguments are known to be right.
     from revrec_pipeline.cli.runs import Runner
     from revrec_pipeline.cli.syncing import Outcome, Span, sync_source
@@ -174,14 +176,25 @@ def _check_ways(start: str | None, full: bool, from_lake: bool, sweep: bool) -> 
         raise UsageError("--sweep asks the source, which --from-lake does not; leave one out")
 
 
+def _landed(sources: Sequence[str], lake: Lake) -> list[str]:
+    """The sources to build from the lake, which takes no secrets."""
+    for name in sources:
+        _check_name(name)
+    return list(dict.fromkeys(sources)) or [name for name in SOURCES if lake.landings(name)]
+
+
+def _check_name(name: str) -> None:
+    if name not in SOURCES:
+        raise UsageError(f"unknown source {name!r}; known are {', '.join(SOURCES)}")
+
+
 def _chosen(sources: Sequence[str]) -> list[str]:
     """The sources to sync; those named must be known and connected."""
     # Secrets are read by the resources, which import Dagster.
     from resources.registry import why_not_connected
 
     for name in sources:
-        if name not in SOURCES:
-            raise UsageError(f"unknown source {name!r}; known are {', '.join(SOURCES)}")
+        _check_name(name)
         if missing := why_not_connected(name):
             raise missing
     if sources:
