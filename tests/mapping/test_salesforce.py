@@ -21,14 +21,12 @@ from pydantic import ValidationError
 from revrec_pipeline.currency import exponent
 from revrec_pipeline.engine import engine
 from revrec_pipeline.mapping import Site, sql
-from revrec_pipeline.mapping.salesforce import (
-    _MY_DOMAIN,
-    HEADER,
-    LINE,
-    STANDARD,
-    SalesforceSettings,
-    rows,
-)
+from revrec_pipeline.mapping.salesforce import rows
+from revrec_pipeline.mapping.salesforce_reads import OPPORTUNITY as HEADER
+from revrec_pipeline.mapping.salesforce_reads import OPPORTUNITY_LINE as LINE
+from revrec_pipeline.mapping.salesforce_reads import standard_paths
+from revrec_pipeline.mapping.salesforce_sales import MY_DOMAIN
+from revrec_pipeline.mapping.salesforce_settings import SalesforceSettings
 from revrec_pipeline.model import ORDER_LINE, RecordType
 from revrec_pipeline.sandbox import salesforce_wire as wire
 from revrec_pipeline.sandbox.clock import Clock
@@ -476,8 +474,10 @@ def test_rest_and_bulk_pages_of_the_whole_org_give_identical_rows(tmp_path: Path
     )
     extra = ("CurrencyIsoCode", "PO_Number__c", "Seats__c", "Account.CreatedDate")
     lines = ("Term__c", "Product2.Term__c", "Product2.Product_Type__c", "Service_End_Date__c")
-    headers = _wire_pages(org, HEADER, STANDARD[HEADER] + extra)
-    items = _wire_pages(org, LINE, (*STANDARD[LINE], *lines, "Product2.StockKeepingUnit"))
+    headers = _wire_pages(org, HEADER, standard_paths(settings)[HEADER] + extra)
+    items = _wire_pages(
+        org, LINE, (*standard_paths(settings)[LINE], *lines, "Product2.StockKeepingUnit")
+    )
     one_page = {
         kind: table({HEADER: [("L1", head)], LINE: [("L1", item)]}, tmp_path, settings)
         for kind, head, item in zip(("rest", "bulk"), headers, items, strict=True)
@@ -554,7 +554,7 @@ def test_lines_count_only_from_the_landing_of_the_current_version(tmp_path: Path
 def test_a_sandbox_org_has_its_own_lightning_domain(tmp_path: Path) -> None:
     request = _REQUEST.replace("acme.my", "acme--uat.sandbox.my")
     with duckdb.connect() as db:
-        found = db.execute(f"SELECT {_MY_DOMAIN} FROM (SELECT ? AS request)", [request]).fetchone()
+        found = db.execute(f"SELECT {MY_DOMAIN} FROM (SELECT ? AS request)", [request]).fetchone()
     assert found == ("acme--uat.sandbox",)
 
 
