@@ -114,8 +114,8 @@ def _create_splits(
 
     Salesforce's own amount counts where there is one. Splits with a percentage only divide the
     opportunity's amount to its minor units: each has the whole units of its share, and those with
-    the largest remainders get one unit more, until their sum is that of their percentages. So the
-    splits of 100 % add up to the opportunity.
+    the largest remainders get one more, until their sum is that of their percentages. So splits of
+    100 % add up to the opportunity.
     """
     order_number = f"document.{identifier(number)}" if place == OPPORTUNITY else "number.number"
     linked = "" if place == OPPORTUNITY else _NUMBER_JOIN.format('document."Id"')
@@ -130,24 +130,24 @@ def _create_splits(
         (f"{won(settings, 'document.', '')} IS NOT true", "not_closed_won"),
         *_conversion_rule("document.expense_date", site),
     ]
-    value = f"try_cast({identifier(settings.commission_amount_field)} AS DECIMAL(18, 4))"
+    whole = f"document.{identifier(settings.commission_amount_field)}"
+    given = _paid('split."SplitAmount"', settings)
     db.execute(
         f"""
         CREATE VIEW cost AS
         WITH document AS (
             SELECT header.*, current.version, {MY_DOMAIN} AS my_domain,
                 coalesce({CURRENCY}, {literal(site.home_currency)}) AS currency,
-                try_cast("CloseDate" AS DATE) AS expense_date,
-                {value} AS value
+                try_cast("CloseDate" AS DATE) AS expense_date
             FROM salesforce_{OPPORTUNITY} AS header
             JOIN current ON current.object = '{OPPORTUNITY}' AND current.id = header."Id"
                 AND current.landing = header.landing AND current.page = header.page
         ), divided AS (
             SELECT split."Id" AS split_id, split."OpportunityId" AS opportunity_id,
-                document.value, document.currency,
-                10 ** minor_digits(document.currency) AS units,
-                abs(money(document.value, document.currency)
-                    * (10 ** minor_digits(document.currency))::DECIMAL(4, 0))::HUGEINT
+                {_paid(whole, settings)} AS value,
+                CASE minor_digits(document.currency) WHEN 0 THEN 1 WHEN 3 THEN 1000 ELSE 100 END
+                    AS units,
+                (abs(value) * units)::HUGEINT
                     * (try_cast(split."SplitPercentage" AS DECIMAL(18, 6))
                         * 1000000)::HUGEINT AS share
             FROM salesforce_{SPLIT} AS split
@@ -164,7 +164,7 @@ def _create_splits(
         ), amount AS (
             SELECT split_id, ((share // {_WHOLE} + (rank <= left_over)::INTEGER)
                 * sign(value)::INTEGER
-                * (10000 // units::INTEGER) * 0.0001::DECIMAL(4, 4))::DECIMAL(18, 4) AS amount
+                * (10000 // units) * 0.0001::DECIMAL(4, 4))::DECIMAL(18, 4) AS amount
             FROM ranked
         )
         SELECT
@@ -180,9 +180,7 @@ def _create_splits(
             {order_number} AS order_number,
             document.expense_date,
             document.currency,
-            coalesce(
-                money(try_cast(split."SplitAmount" AS DECIMAL(18, 4)), document.currency),
-                amount.amount)::DECIMAL(18, 4) AS amount,
+            coalesce({given}, amount.amount) AS amount,
             split."SplitOwnerId" AS payee_id,
             split."SplitOwner.Name" AS payee_name,
             split."SplitNote" AS description
@@ -193,6 +191,13 @@ def _create_splits(
         {linked}
         """
     )
+
+
+def _paid(amount: str, settings: SalesforceSettings) -> str:
+    """What is paid of an amount, in whole minor units of the document's currency."""
+    rate = f"{settings.commission_rate:.4f}::DECIMAL(7, 4)"
+    paid = f"try_cast({amount} AS DECIMAL(18, 4)) * {rate} * 0.01::DECIMAL(2, 2)"
+    return f"money({paid}, document.currency)::DECIMAL(18, 4)"
 
 
 # -- a custom object ---------------------------------------------------------------------------

@@ -7,7 +7,7 @@ What the objects mean is in `salesforce_reads`; whether an org has the fields is
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from revrec_pipeline.mapping import SourceSettings
 
@@ -66,12 +66,21 @@ class SalesforceSettings(SourceSettings):
     commission_split_type: str = "Revenue"
     #: The field of the opportunity that splits of that type divide.
     commission_amount_field: _ApiName = "Amount"
+    #: Percent of a split's share of that field which is paid as commission.
+    commission_rate: float = Field(default=100, gt=0, le=100)
     #: RevRec's expense code of commissions.
     commission_expense_code: _Identifier = "COMMISSION"
     #: Whether records in the recycle bin are kept out.
     exclude_deleted: bool = True
     #: More rows than this are pulled by a Bulk API 2.0 job, fewer by REST.
     bulk_threshold: int = Field(default=2000, ge=0)
+
+    @field_validator("commission_rate")
+    @classmethod
+    def _four_decimals(cls, rate: float) -> float:
+        if round(rate, 4) != rate:
+            raise ValueError(f"{rate} has more than four decimals")
+        return rate
 
     @model_validator(mode="after")
     def _known_owners(self) -> Self:
