@@ -31,13 +31,15 @@ def _json_value(value: Any) -> str:
 
 def _nested(flat: dict[str, Any]) -> str:
     """One record as the REST API writes it."""
-    parents: dict[str, list[str]] = {}
+    parents: dict[str, dict[str, Any]] = {}
     own = ['"attributes":{"type":"X","url":"/x"}']
     for path, value in flat.items():
-        owner, _, field = path.rpartition(".")
-        target = parents.setdefault(owner, []) if owner else own
-        target.append(f"{json.dumps(field)}:{_json_value(value)}")
-    own += [f"{json.dumps(name)}:{{{','.join(fields)}}}" for name, fields in parents.items()]
+        field, _, rest_of_path = path.partition(".")
+        if rest_of_path:
+            parents.setdefault(field, {})[rest_of_path] = value
+        else:
+            own.append(f"{json.dumps(field)}:{_json_value(value)}")
+    own += [f"{json.dumps(name)}:{_nested(fields)}" for name, fields in parents.items()]
     return "{" + ",".join(own) + "}"
 
 
