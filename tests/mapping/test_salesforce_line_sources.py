@@ -285,15 +285,10 @@ def test_a_reduction_order_is_negative_and_names_the_order_that_it_reduces(tmp_p
 @pytest.mark.parametrize(
     ("head", "line", "start", "end"),
     [
-        ({}, {}, date(2026, 1, 15), date(2027, 1, 14)),
-        ({"EndDate": "2026-12-31"}, {}, date(2026, 1, 15), date(2026, 12, 31)),
-        (
-            {"EndDate": "2026-12-31"},
-            {"EndDate": "2026-06-30"},
-            date(2026, 1, 15),
-            date(2026, 6, 30),
-        ),
-        ({}, {"ServiceDate": "2026-03-01"}, date(2026, 3, 1), date(2027, 2, 28)),
+        ({}, {}, "2026-01-15", "2027-01-14"),
+        ({"EndDate": "2026-12-31"}, {}, "2026-01-15", "2026-12-31"),
+        ({"EndDate": "2026-12-31"}, {"EndDate": "2026-06-30"}, "2026-01-15", "2026-06-30"),
+        ({}, {"ServiceDate": "2026-03-01"}, "2026-03-01", "2027-02-28"),
     ],
 )
 def test_an_orders_end_date_is_the_last_day_and_wins_over_the_term(
