@@ -147,7 +147,7 @@ def _create_splits(
                 {_paid(whole, settings)} AS value,
                 CASE minor_digits(document.currency) WHEN 0 THEN 1 WHEN 3 THEN 1000 ELSE 100 END
                     AS units,
-                (abs(value) * units)::HUGEINT
+                (abs(value)::DECIMAL(28, 4) * units)::HUGEINT
                     * (try_cast(split."SplitPercentage" AS DECIMAL(18, 6))
                         * 1000000)::HUGEINT AS share
             FROM salesforce_{SPLIT} AS split
@@ -196,7 +196,8 @@ def _create_splits(
 def _paid(amount: str, settings: SalesforceSettings) -> str:
     """What is paid of an amount, in whole minor units of the document's currency."""
     rate = f"{settings.commission_rate:.4f}::DECIMAL(7, 4)"
-    paid = f"try_cast({amount} AS DECIMAL(18, 4)) * {rate} * 0.01::DECIMAL(2, 2)"
+    # A product of two narrow decimals overflows instead of becoming wide.
+    paid = f"try_cast({amount} AS DECIMAL(18, 4))::DECIMAL(28, 4) * {rate} * 0.01::DECIMAL(2, 2)"
     return f"money({paid}, document.currency)::DECIMAL(18, 4)"
 
 

@@ -354,7 +354,7 @@ def test_a_single_currency_org_needs_no_rates(tmp_path: Path) -> None:
 _rates = st.decimals("0.000001", 10**6, places=6, allow_nan=False)
 
 
-@hypothesis(deadline=None, max_examples=200)
+@hypothesis(deadline=None, max_examples=100)
 @given(
     amount=st.decimals(-(10**9), 10**9, places=3, allow_nan=False),
     home=_rates,

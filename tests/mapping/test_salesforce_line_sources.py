@@ -518,7 +518,7 @@ def test_a_contract_that_nobody_has_activated_does_not_count(
     assert row["excluded_by"] == "not_activated"
 
 
-@hypothesis(deadline=None, max_examples=25)
+@hypothesis(deadline=None, max_examples=15)
 @given(
     quantity=st.decimals(-(10**4), 10**4, places=2, allow_nan=False).filter(bool),
     price=st.decimals(0, 10**5, places=8, allow_nan=False),
