@@ -71,7 +71,7 @@ def build(
     source = source.under(settings)
     known = lake.landings(source.name)
     landings = relevant(known, period)
-    with lake.scratch() as folder, engine(folder / "spill") as db:
+    with lake.reading(), lake.scratch() as folder, engine(folder / "spill") as db:
         _choose_versions(db, lake, known, landings, period)
         _open_pages(db, lake, source, landings, period)
         source.rows(db, record_type, settings, site)
