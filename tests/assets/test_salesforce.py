@@ -43,6 +43,7 @@ def test_the_graph_has_the_raw_assets_of_the_settings_and_no_others(
     }
     assert keys == {
         "raw/salesforce/changes",
+        "raw/salesforce/sweep",
         "raw/salesforce/order",
         "raw/salesforce/order_item",
         "raw/salesforce/opportunity",
@@ -141,6 +142,18 @@ def test_a_commission_without_a_rate_is_flagged_until_the_rate_is_entered(
     assert pipeline.job("salesforce", "commissions")["counts"]["delivered"] >= len(waiting)
 
 
+def test_a_sweep_after_a_switch_lists_the_months_again_and_buries_nothing(
+    make_pipeline: Callable[..., Pipeline],
+) -> None:
+    """The opportunities of the earlier landing are no documents any more, and not gone either."""
+    make_pipeline().run("sync_salesforce", _MONTH)
+    switched = make_pipeline(toml=_ORDERS)
+    result = switched.run("sweep_salesforce")
+    (event,) = (event for event in result.all_events if event.is_step_materialization)
+    found = {name: value.value for name, value in event.materialization.metadata.items()}
+    assert (found["records"], found["listed_again"]) == (0, _MONTH)
+
+
 @pytest.mark.parametrize("line_source", ["cpq_quote", "cpq_subscription"])
 def test_cpq_months_are_built_without_losing_a_document(
     make_pipeline: Callable[..., Pipeline], line_source: str
@@ -149,7 +162,8 @@ def test_cpq_months_are_built_without_losing_a_document(
     pipeline = make_pipeline(toml=toml)
     listed = pipeline.run("sync_salesforce", _MONTH)
     found = rows(pipeline, listed, "salesforce/sales")
-    assert {row["excluded_by"] for row in found} > {None}
+    assert None in {row["excluded_by"] for row in found}
+    assert {row["document_type"] for row in found} <= {"quote", "contract"}
     pipeline.route()
     job = pipeline.job("salesforce", "sales")
     assert (job["status"], job["failures"]) == ("delivered", [])
