@@ -547,3 +547,94 @@ def test_many_changes_of_quotes_go_through_jobs(
     assert {page.format for page in bulk if page.keys is not None} == {"csv"}
     assert keys(bulk) == keys(rest)
     assert len(keys(rest)) == 195 + 164
+
+
+# -- public bugs of other connectors -------------------------------------------------------------
+
+
+def test_an_order_is_in_the_month_of_its_effective_date_whenever_it_was_entered_tap_salesforce_109(
+    connect: Callable[..., SalesforceClient], sandbox: Sandbox
+) -> None:
+    fields = {"Status": "Activated", "EffectiveDate": "2025-02-28", "Name": "Entered late"}
+    made = sandbox.command("add", source="salesforce", object="Order", fields=fields)
+    pages = list(connect(line_source="order").listing("2025-02"))
+    assert made["id"] in {key["id"] for key in keys(pages)}
+
+
+def test_a_bulk_job_brings_deleted_rows_simple_salesforce_785(
+    connect: Callable[..., SalesforceClient],
+) -> None:
+    pages = list(connect(line_source="order", bulk_threshold=0).listing("2026-03"))
+    order = next(page for page in pages if page.object == "order")
+    assert order.format == "csv"
+    assert b'"true"' in order.body
+
+
+def test_a_new_field_is_pulled_by_the_next_client_estuary_3493(
+    connect: Callable[..., SalesforceClient], sandbox: Sandbox
+) -> None:
+    sandbox.command("configure", source="salesforce", without_term=True)
+    assert "Term__c" not in next(iter(connect().listing(_MONTH))).request
+    sandbox.command("configure", source="salesforce")
+    lines = list(connect().listing(_MONTH))[1]
+    assert "Term__c" in lines.request
+
+
+def test_a_field_that_goes_away_costs_no_rows_airbyte_77627(
+    connect: Callable[..., SalesforceClient], sandbox: Sandbox
+) -> None:
+    before = list(connect().listing(_MONTH))
+    sandbox.command("configure", source="salesforce", single_currency=True, without_term=True)
+    after = list(connect().listing(_MONTH))
+    assert keys(after) == keys(before)
+    for name in ("opportunity", "opportunity_line_item"):
+        ids = [{record["Id"] for record in records(pages, name)} for pages in (before, after)]
+        assert ids[0] == ids[1]
+
+
+def test_an_update_by_the_system_is_in_the_window_airbyte_42537_27048(
+    connect: Callable[..., SalesforceClient], sandbox: Sandbox
+) -> None:
+    """The cursor is `SystemModstamp`, which also tells of what no user did: a new total."""
+    client = connect()
+    line = records(list(client.listing(_MONTH)), "opportunity_line_item")[0]
+    since = begin(sandbox, client)
+    edit(sandbox, "OpportunityLineItem", line["Id"], UnitPrice=1)
+    pages = changed(client, since)
+    assert [key["id"] for key in keys(pages)] == [line["OpportunityId"]]
+    assert "WHERE SystemModstamp" not in pages[0].request  # the window names, the ids fetch
+
+
+def test_days_that_follow_from_the_quote_by_formula_come_with_it(
+    connect: Callable[..., SalesforceClient], sandbox: Sandbox
+) -> None:
+    """A formula never changes its record's stamp, so lines alone would not tell."""
+    client = connect(line_source="cpq_quote")
+    line = records(list(client.listing(_MONTH)), "quote_line")[0]
+    since = begin(sandbox, client)
+    edit(sandbox, "SBQQ__Quote__c", line["SBQQ__Quote__c"], SBQQ__StartDate__c="2026-07-01")
+    lines = records(changed(client, since), "quote_line")
+    (again,) = [record for record in lines if record["Id"] == line["Id"]]
+    assert again["SBQQ__EffectiveStartDate__c"] == "2026-07-01"
+
+
+def test_amounts_are_never_asked_for_in_the_users_currency(
+    connect: Callable[..., SalesforceClient],
+) -> None:
+    for settings in ({"commissions": True}, {"line_source": "cpq_quote"}):
+        for page in connect(**settings).listing(_MONTH):
+            assert "convertCurrency" not in page.request
+
+
+@pytest.mark.parametrize("path", [f"{_V}/queryAll", f"{_V}/query/*"])
+def test_a_session_that_ends_while_orders_are_paged_is_renewed(
+    connect: Callable[..., SalesforceClient], sandbox: Sandbox, path: str
+) -> None:
+    settings = {"line_source": "order", "commissions": True}
+    whole = list(connect(**settings).listing(_MONTH))
+    sandbox.command("configure", source="salesforce", page_size=3)
+    sandbox.fault("salesforce", "session", path=path, after=2)
+    pages = list(connect(**settings).listing(_MONTH))
+    assert keys(pages) == keys(whole)
+    for name in ("order", "order_item", "opportunity_split"):
+        assert records(pages, name) == records(whole, name)
