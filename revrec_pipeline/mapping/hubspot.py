@@ -210,7 +210,6 @@ def rows(
         case RecordType.COMMISSIONS:
             if settings.commission_rate is None:
                 raise TypeError("hubspot yields no commissions without commission_rate")
-            create_records(db, SPLIT, ())
             _create_deals(db, settings, site)
             custom = _custom_fields(settings, DEAL, with_line=False)
             db.execute(

@@ -73,16 +73,14 @@ def create_surroundings(db: duckdb.DuckDBPyConnection) -> None:
 # may fill several pages.
 _LINKS = f"""
 CREATE OR REPLACE VIEW link AS
-SELECT DISTINCT landing, path[1] AS source_type, path[2] AS target_type,
+SELECT DISTINCT landing, source_type, target_type,
     it."from".id AS source_id, target.toObjectId AS target_id,
     list_contains([one.typeId FOR one IN target.associationTypes], {_PRIMARY_COMPANY}) AS is_primary
 FROM (
-    SELECT landing, path, it, unnest(it."to") AS target
+    SELECT landing, source_type, target_type, it, unnest(it."to") AS target
     FROM (
         SELECT landing,
-            regexp_extract(request, '/associations/[^/]+/(\\w+)/(\\w+)/', ['source', 'target'])
-                AS named,
-            [named.source, named.target] AS path,
+            split_part(request, '/', 5) AS source_type, split_part(request, '/', 6) AS target_type,
             unnest(from_json(body, '{{"results":[{{"from":{{"id":"VARCHAR"}},"to":[{{
                 "toObjectId":"VARCHAR","associationTypes":[{{"typeId":"INTEGER"}}]}}]}}]}}').results)
                 AS it

@@ -305,13 +305,16 @@ FROM shared WHERE shares BETWEEN {_SPLITS_IN_FULL};
 
 CREATE OR REPLACE VIEW share_out AS
 SELECT landing, id, split_id,
-    from_minor(sign(total)::HUGEINT * (units + (
+    from_minor(sign(total)::HUGEINT * (units + gets_one::INTEGER), currency) AS document_amount,
+    from_minor(sign(home_total)::HUGEINT * (home_units + home_gets_one::INTEGER), {home}) AS amount
+FROM (
+    SELECT *,
         row_number() OVER (deal ORDER BY lost DESC, split_id)
-            <= abs(total) - sum(units) OVER deal)::INTEGER), currency) AS document_amount,
-    from_minor(sign(home_total)::HUGEINT * (home_units + (
+            <= abs(total) - sum(units) OVER deal AS gets_one,
         row_number() OVER (deal ORDER BY home_lost DESC, split_id)
-            <= abs(home_total) - sum(home_units) OVER deal)::INTEGER), {home}) AS amount
-FROM cut WINDOW deal AS (PARTITION BY landing, id);
+            <= abs(home_total) - sum(home_units) OVER deal AS home_gets_one
+    FROM cut WINDOW deal AS (PARTITION BY landing, id)
+);
 
 CREATE OR REPLACE VIEW rows AS
 SELECT 'hubspot' AS source, '{RecordType.COMMISSIONS}' AS record_type, document.period,
