@@ -3,19 +3,19 @@
 A document is a deal or an invoice with its line items, company, products and splits. Searches bring
 ids only, for the index lags behind the records (airbyte PR #69203); the records then come in
 batches. Archived ones come from a listing of their own. Nothing is filtered by stage or status:
-what counts is decided in `revrec_pipeline.mapping.hubspot`. Requests are in `hubspot_api`.
+what counts is decided in `revrec_pipeline.mapping.hubspot`. Requests are in `hubspot_api`, what the
+portal lets us read in `hubspot_fields`.
 """
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import dagster as dg
-import msgspec
 import pyarrow as pa
 
 from resources.client import IDS, Connection
@@ -23,23 +23,29 @@ from resources.http import Sleep
 from resources.hubspot_api import (
     API_VERSION,
     SOURCE,
-    Answer,
     Filters,
     HubspotApi,
     HubspotSecrets,
-    MissingScopeError,
     Record,
     merged_into,
 )
+from resources.hubspot_fields import (
+    Pipelines,
+    Selection,
+    check_stages,
+    documents,
+    missing_scopes,
+    select,
+)
+from resources.rest import Answer
 from revrec_pipeline.errors import SettingsError, SourceSchemaError
 from revrec_pipeline.lake import KEYS, Page
-from revrec_pipeline.mapping.hubspot import STANDARD, HubspotSettings
+from revrec_pipeline.mapping.hubspot import HubspotSettings
 from revrec_pipeline.mapping.hubspot_records import (
     ACCOUNT,
     ASSOCIATION,
     COMPANY,
     DEAL,
-    INVOICE,
     LINE,
     OWNER,
     PIPELINE,
@@ -52,51 +58,11 @@ from revrec_pipeline.settings import Settings
 
 #: Archived records can be restored for 90 days, and are gone after that.
 ARCHIVE_KEPT = timedelta(days=90)
-#: Without these a document cannot be read; a portal that lacks one has changed under us.
-REQUIRED: Mapping[str, tuple[str, ...]] = {
-    DEAL: ("dealstage", "pipeline", "closedate", "createdate", "hs_lastmodifieddate"),
-    LINE: ("hs_product_id", "hs_sku", "price", "amount", "hs_lastmodifieddate"),
-    COMPANY: ("name",),
-    PRODUCT: ("hs_sku",),
-    INVOICE: ("hs_number", "hs_invoice_status", "hs_invoice_date", "hs_lastmodifieddate"),
-}
 _MODIFIED = "hs_lastmodifieddate"
 #: Values that one filter of a search may list.
 _IN_LIMIT = 100
 
 _log = logging.getLogger(__name__)
-
-
-class _Named(msgspec.Struct):
-    name: str
-
-
-class _Names(msgspec.Struct):
-    results: list[_Named]
-
-
-class _Stage(msgspec.Struct):
-    id: str
-    label: str = ""
-
-
-class _Pipeline(msgspec.Struct):
-    id: str
-    label: str = ""
-    stages: list[_Stage] = []
-
-
-class _Pipelines(msgspec.Struct):
-    results: list[_Pipeline]
-
-
-@dataclass(slots=True)
-class _Selection:
-    """What the portal lets us select: properties by raw object, and what it lacks."""
-
-    properties: dict[str, list[str]] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)  # complaints about settings
 
 
 class HubspotClient:
@@ -118,14 +84,14 @@ class HubspotClient:
     ) -> None:
         self._timezone = timezone
         self._settings = settings
-        self._kinds = (DEAL, INVOICE) if settings.invoices else (DEAL,)
+        self._kinds = documents(settings)
         self._api = HubspotApi(
             secrets,
             requests_per_second=settings.requests_per_second,
             searches_per_second=settings.searches_per_second,
             sleep=sleep,
         )
-        self._selection: _Selection | None = None
+        self._selection: Selection | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -147,12 +113,12 @@ class HubspotClient:
             SettingsError: a setting names a property or a stage that the portal does not have.
         """
         answer, details = self._api.details()
-        missing = self._missing_scopes()
+        missing = missing_scopes(self._api, self._settings)
         if not missing:
             selection = self._describe()
             if selection.wrong:
                 raise SettingsError(selection.wrong[0])
-            self._check_stages()
+            check_stages(self._api, self._settings.closed_stages)
             missing = selection.missing
         left = answer.headers.get("X-HubSpot-RateLimit-Daily-Remaining")
         return Connection(
@@ -162,38 +128,6 @@ class HubspotClient:
             limits=f"{left} requests left today" if left else None,
             missing=tuple(missing),
         )
-
-    def _missing_scopes(self) -> list[str]:
-        """What the token may not ask for of what these settings need."""
-        needed = [f"/crm/objects/{{}}/{PLURALS[name]}" for name in self._described()]
-        missing: list[str] = []
-        for path in (*needed, "/crm/owners/{}"):
-            try:
-                self._api.get(path, _Anything, limit="1")
-            except MissingScopeError as error:
-                missing += [f"scope {scope}" for scope in error.scopes] or [str(error)]
-        if self._settings.commission_rate is not None:
-            try:
-                next(self._api.splits(["1"]))
-            except MissingScopeError as error:
-                missing += [f"scope {scope}" for scope in error.scopes] or [str(error)]
-        return missing
-
-    def _check_stages(self) -> None:
-        _, found = self._api.get("/crm/pipelines/{}/deals", _Pipelines)
-        names: set[str] = set()
-        for pipeline in found.results:
-            for stage in pipeline.stages:
-                own = {stage.id, stage.label.strip()}
-                names |= own
-                names |= {f"{p}/{s}" for p in (pipeline.id, pipeline.label.strip()) for s in own}
-        for wanted in self._settings.closed_stages:
-            if wanted not in names:
-                labels = sorted(s.label.strip() for p in found.results for s in p.stages)
-                raise SettingsError(
-                    f"sources.hubspot.closed_stages names {wanted!r}, which no deal pipeline has; "
-                    f"there are {', '.join(dict.fromkeys(labels))}"
-                )
 
     def server_time(self) -> datetime:
         """The portal's clock."""
@@ -206,12 +140,12 @@ class HubspotClient:
 
         A list cannot be filtered by date, so the ids come from a search.
         """
-        self._api.details()
+        portal, _ = self._api.details()
         seen = _Seen()
         for name in self._kinds:
             yield from self._archived(name, lambda one, of=name: self._period(of, one) == period)
             yield from self._documents(name, self._ids(name, period), seen)
-        yield from self._surroundings(seen)
+        yield from self._surroundings(seen, portal)
 
     def ids(self, period: str) -> Iterator[pa.RecordBatch]:
         """The ids of what a listing of the month would bring."""
@@ -253,7 +187,7 @@ class HubspotClient:
         Neither a changed line nor an archived one touches its deal, and archiving touches not even
         the record itself (airbyte#19838, #27199, #30465).
         """
-        self._api.details()
+        portal, _ = self._api.details()
         if until - since > ARCHIVE_KEPT:
             _log.warning(
                 "hubspot: the window begins on %s; what was archived more than %d days ago is gone "
@@ -272,9 +206,11 @@ class HubspotClient:
             changed = [one.id for one in self._api.search(PLURALS[name], [window])]
             yield from self._archived(name, archived_now)
             yield from self._documents(name, [*changed, *sorted(owners[name])], seen)
-        yield from self._surroundings(seen)
+        yield from self._surroundings(seen, portal)
 
-    def _owners_of_changes(self, window: Filters, archived_now: Any) -> dict[str, set[str]]:
+    def _owners_of_changes(
+        self, window: Filters, archived_now: Callable[[Record], bool]
+    ) -> dict[str, set[str]]:
         """Ids of the deals and invoices that something changed around, by raw object."""
         lines = [one.id for one in self._api.search(PLURALS[LINE], [window])]
         products = [one.id for one in self._api.search(PLURALS[PRODUCT], [window])]
@@ -302,7 +238,7 @@ class HubspotClient:
 
     # -- documents ---------------------------------------------------------------------------
 
-    def _archived(self, name: str, wanted: Any) -> Iterator[Page]:
+    def _archived(self, name: str, wanted: Callable[[Record], bool]) -> Iterator[Page]:
         """Pages of archived documents that hold at least one that is wanted."""
         for answer, records in self._api.listed(PLURALS[name], self._select(name)):
             found = [one for one in records if wanted(one)]
@@ -353,7 +289,7 @@ class HubspotClient:
         if gone:
             _log.info("hubspot: %d line items were deleted while they were read", len(gone))
 
-    def _surroundings(self, seen: "_Seen") -> Iterator[Page]:
+    def _surroundings(self, seen: "_Seen", portal: Answer) -> Iterator[Page]:
         """Companies, products, owners, pipelines and the portal itself, of any document's."""
         for name, ids in ((COMPANY, seen.companies), (PRODUCT, seen.products)):
             gone: list[str] = []
@@ -365,20 +301,12 @@ class HubspotClient:
                 ):
                     yield self._page(name, answer, len(found))
                     gone += missing
-        for archived_owners in ("false", "true"):  # people leave, their deals stay
-            after: dict[str, str] = {}
-            while True:
-                answer, page = self._api.get(
-                    "/crm/owners/{}", _OwnersPage, limit="500", archived=archived_owners, **after
-                )
-                yield self._page(OWNER, answer, len(page.results))
-                if page.paging is None or page.paging.next is None:
-                    break
-                after = {"after": page.paging.next.after}
-        answer, pipelines = self._api.get("/crm/pipelines/{}/deals", _Pipelines)
+        for left in (False, True):  # people leave, their deals stay
+            for answer, count in self._api.owners(archived=left):
+                yield self._page(OWNER, answer, count)
+        answer, pipelines = self._api.get("/crm/pipelines/{}/deals", Pipelines)
         yield self._page(PIPELINE, answer, len(pipelines.results))
-        answer, _ = self._api.details()
-        yield self._page(ACCOUNT, answer, 1)
+        yield self._page(ACCOUNT, portal, 1)
 
     def _page(
         self, name: str, answer: Answer, records: int, keys: pa.RecordBatch | None = None
@@ -393,6 +321,20 @@ class HubspotClient:
             request_id=answer.request_id,
         )
 
+    def _select(self, name: str) -> list[str]:
+        selection = self._describe()
+        if selection.wrong:
+            raise SourceSchemaError(SOURCE, selection.wrong[0])
+        return selection.properties[name]
+
+    def _describe(self) -> Selection:
+        """What the portal has of what we want; asked once per client."""
+        if self._selection is None:
+            self._selection = select(self._api, self._settings)
+            for missing in self._selection.missing:
+                _log.info("hubspot: the portal has no %s", missing)
+        return self._selection
+
     # -- keys --------------------------------------------------------------------------------
 
     def _keys(
@@ -403,7 +345,7 @@ class HubspotClient:
         Archiving leaves the stamp alone, and so does restoring: of equal stamps the newest landing
         counts, so both are seen.
         """
-        rows = []
+        rows: list[tuple[str, str, str | None, str | None]] = []
         for one in found:
             version = _stamp(_instant(one.properties.get(_MODIFIED) or ""))
             period = self._period(name, one)
@@ -426,58 +368,6 @@ class HubspotClient:
             return period_of(dated, "UTC")  # a date is midnight UTC
         return period_of(_instant(read("hs_createdate") or ""), self._timezone)
 
-    # -- properties --------------------------------------------------------------------------
-
-    def _described(self) -> tuple[str, ...]:
-        return (*self._kinds, LINE, COMPANY, PRODUCT)
-
-    def _select(self, name: str) -> list[str]:
-        selection = self._describe()
-        if selection.wrong:
-            raise SourceSchemaError(SOURCE, selection.wrong[0])
-        return selection.properties[name]
-
-    def _describe(self) -> _Selection:
-        """What the portal has of what we want; asked once per client.
-
-        HubSpot answers an unknown property with nothing, so that a renamed one would pass for an
-        empty one.
-
-        Raises:
-            SourceSchemaError: a property is gone without which a document cannot be read.
-        """
-        if self._selection is not None:
-            return self._selection
-        there: dict[str, set[str]] = {}
-        for name in self._described():
-            _, found = self._api.get(f"/crm/properties/{{}}/{PLURALS[name]}", _Names)
-            there[name] = {one.name for one in found.results}
-            for wanted in REQUIRED[name]:
-                if wanted not in there[name]:
-                    raise SourceSchemaError(
-                        SOURCE,
-                        f"{PLURALS[name]} have no property {wanted} any more that the token may "
-                        "read; documents cannot be read without it",
-                    )
-        selection = _Selection()
-        wanted_by_object = self._settings.properties(STANDARD)
-        for name, names in there.items():
-            selection.properties[name] = [one for one in wanted_by_object[name] if one in names]
-        for setting, places in self._settings.lookups().items():
-            asked = [(name, one) for name, one in places if name in there]
-            if asked and not any(one in there[name] for name, one in asked):
-                named = " or ".join(f"{name}.{one}" for name, one in asked)
-                root = setting.partition(".")[0]
-                if root in self._settings.model_fields_set:
-                    selection.wrong.append(
-                        f"sources.hubspot.{setting} names {named}, which the portal does not have"
-                    )
-                else:
-                    selection.missing.append(f"property {named} ({setting})")
-                    _log.info("hubspot: the portal has no property %s", named)
-        self._selection = selection
-        return selection
-
 
 @dataclass(slots=True)
 class _Seen:
@@ -485,23 +375,6 @@ class _Seen:
 
     companies: set[str] = field(default_factory=set)
     products: set[str] = field(default_factory=set)
-
-
-class _Anything(msgspec.Struct):
-    results: list[msgspec.Raw]
-
-
-class _Cursor(msgspec.Struct):
-    after: str
-
-
-class _Paging(msgspec.Struct):
-    next: _Cursor | None = None
-
-
-class _OwnersPage(msgspec.Struct):
-    results: list[msgspec.Raw]
-    paging: _Paging | None = None
 
 
 def _between(name: str, start: str, end: str) -> Filters:

@@ -81,14 +81,15 @@ class HubspotSecrets(BaseSettings):
 
 
 class MissingScopeError(SourceAuthError):
-    """The token may not ask for this; `scopes` are those that HubSpot names."""
+    """The token may not ask for this."""
 
     def __init__(self, request: str, scopes: tuple[str, ...]) -> None:
         named = ", ".join(scopes) or "a scope that HubSpot does not name"
         super().__init__(
             SOURCE, f"{request} is not permitted: the token lacks {named}; add it to the app"
         )
-        self.scopes = scopes
+        #: The scopes, or what was not permitted where HubSpot names none.
+        self.named = [f"scope {one}" for one in scopes] or [str(self)]
 
 
 # -- shapes ----------------------------------------------------------------------------------
@@ -162,6 +163,11 @@ class _Association(msgspec.Struct):
 class _Associations(msgspec.Struct):
     results: list[_Association]
     errors: list[_Problem] = []
+
+
+class _Owners(msgspec.Struct):
+    results: list[msgspec.Raw]
+    paging: _Paging | None = None
 
 
 class _Refusal(msgspec.Struct):
@@ -302,6 +308,16 @@ class HubspotApi:
                 raise SourceSchemaError(SOURCE, f"{answer.request} leads to a page before it")
             seen.add(after)
             params["after"] = after
+
+    def owners(self, *, archived: bool) -> Iterator[tuple[Answer, int]]:
+        """The owners of the portal, or those who have left it, and how many a page holds."""
+        params = {"limit": "500", "archived": str(archived).lower()}
+        while True:
+            answer, found = self.get("/crm/owners/{}", _Owners, **params)
+            yield answer, len(found.results)
+            if found.paging is None or found.paging.next is None:
+                return
+            params["after"] = found.paging.next.after
 
     def search(
         self, kind: str, groups: Iterable[Filters], properties: Iterable[str] = ()

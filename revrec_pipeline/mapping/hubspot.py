@@ -192,7 +192,7 @@ def rows(
             custom = _custom_fields(settings, DEAL)
             db.execute(hubspot_rows.order_rows(custom, settings.exclude_products))
         case RecordType.INVOICES:
-            number = _first_of(settings, "order_number_field", {INVOICE: "invoice"})
+            number = _first_of(settings, "order_number_field", {INVOICE: "header"})
             db.execute(
                 hubspot_rows.invoices(
                     site,

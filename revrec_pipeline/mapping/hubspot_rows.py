@@ -286,7 +286,9 @@ FROM (
     SELECT document.*, split.id AS split_id, split.page AS split_page,
         split.owner_id AS payee_id, whole(split.share) AS share,
         sum(whole(split.share)) OVER deal AS shares,
-        TRY(money(try_cast(header.amount AS DECIMAL(18, 4)) * {rate}::DECIMAL(9, 8), currency)
+        -- DuckDB keeps a product of two DECIMALs of up to 18 digits in 18 digits: 1,529,735 times 1
+        -- would not fit.
+        TRY(money(try_cast(header.amount AS DECIMAL(18, 4)) * {rate}::DECIMAL(20, 8), currency)
             ::DECIMAL(18, 4)) AS commission,
         CASE WHEN currency = {home} THEN 1::DECIMAL(28, 12)
              -- HubSpot's rate leads to the portal's own currency.

@@ -301,7 +301,8 @@ def _check(asked: Search, kind: ObjectType) -> None:
         raise invalid("There are too many filters in this search")
     if any(len(group.filters) > MAX_FILTERS_PER_GROUP for group in asked.filterGroups):
         raise invalid("There are too many filters in one group of this search")
-    for name in [one.propertyName for one in (*filters, *asked.sorts)]:
+    named = [one.propertyName for one in filters] + [one.propertyName for one in asked.sorts]
+    for name in named:
         if name not in kind.properties:
             raise invalid(f"Property {name} does not exist on {kind.name}")
     if len(asked.sorts) > 1:
