@@ -176,6 +176,8 @@ def _metadata(lake: LakeResource, built: Built) -> dict[str, Any]:
     rows = {
         bucket: sum(row["rows"] for row in totals if row["bucket"] == bucket) for bucket in _BUCKETS
     }
+    # A cost has no customer of its own; it has somebody who is paid.
+    who = "customer_name" if "customer_name" in built.preview.column_names else "payee_name"
     return {
         "dagster/partition_row_count": rows["source"],
         "flagged_rows": rows["flagged"],
@@ -183,7 +185,7 @@ def _metadata(lake: LakeResource, built: Built) -> dict[str, Any]:
         "control_totals": _table(totals, ("bucket", "rule", "currency", "rows", "amount")),
         "preview": _table(
             _readable(built.preview.to_pylist()),
-            ("customer_name", "product_code", "amount", "currency", "document_id", "line_id"),
+            (who, "product_code", "amount", "currency", "document_id", "line_id"),
         ),
         "path": dg.MetadataValue.path(str(lake.open().root / built.path)),
         "batch": str(built.path),

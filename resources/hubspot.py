@@ -230,7 +230,7 @@ class HubspotClient:
                 for name in self._kinds:
                     inline = record.associations.get(PLURALS[name])
                     found[name].update(one.id for one in (inline.results if inline else ()))
-        if self._settings.commission_rate is not None:
+        if self._settings.commissions:
             for split in self._api.search(PLURALS[SPLIT], [window], ("hs_deal_id",)):
                 deal = split.properties.get("hs_deal_id")
                 found[DEAL].update([deal] if deal else [])
@@ -269,7 +269,7 @@ class HubspotClient:
                 elif target == COMPANY:
                     seen.companies.update(others)
         yield from self._lines(lines, seen)
-        if name == DEAL and self._settings.commission_rate is not None:
+        if name == DEAL and self._settings.commissions:
             for answer, count in self._api.splits(there):
                 yield self._page(SPLIT, answer, count)
 

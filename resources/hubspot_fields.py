@@ -121,7 +121,7 @@ def missing_scopes(api: HubspotApi, settings: HubspotSettings) -> list[str]:
             api.get(path, _Anything, limit="1")
         except MissingScopeError as error:
             missing += error.named
-    if settings.commission_rate is not None:
+    if settings.commissions:
         try:
             next(api.splits(["1"]))
         except MissingScopeError as error:

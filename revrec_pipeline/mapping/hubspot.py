@@ -6,11 +6,10 @@ how pages are fetched is in `resources.hubspot`. Facts and their evidence: refer
 """
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Annotated
 
 import duckdb
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from revrec_pipeline.mapping import Site, Source, SourceSettings, hubspot_rows
 from revrec_pipeline.mapping.hubspot_records import (
@@ -32,6 +31,7 @@ from revrec_pipeline.mapping.sql import identifier, literal
 from revrec_pipeline.model import RecordType
 
 _Property = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+_Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9\-_:.]+$")]
 _Path = Annotated[
     str,
     StringConstraints(pattern=r"^((deal|invoice|line_item|company|product)\.)?[a-z][a-z0-9_]*$"),
@@ -65,17 +65,23 @@ class HubspotSettings(SourceSettings):
     discard_zero_invoices: bool = False
     #: Whether billing lines carry their tax.
     tax_enabled: bool = False
-    #: Commission per unit of a deal's amount (0.08 is 8 %), shared out by the deal's splits. With
-    #: it, the source yields commissions; the token then needs the scope of deal splits.
-    commission_rate: Decimal | None = Field(
-        default=None, gt=0, le=1, max_digits=9, decimal_places=8
-    )
-    #: What commissions are called in RevRec's expense rules.
-    expense_code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9\-_:.]+$")] = "commission"
+    #: Whether deal splits are pulled as commissions; the token then needs their scope.
+    commissions: bool = False
+    #: Percent of a split's share of the deal's amount that is paid as commission.
+    commission_rate: float = Field(default=100, gt=0, le=100)
+    #: RevRec's expense code of commissions.
+    commission_expense_code: _Identifier = "COMMISSION"
     #: HubSpot allows an app 190 requests in 10 seconds (Professional, Enterprise), 100 below.
     requests_per_second: float = Field(default=18, gt=0)
     #: HubSpot allows an account 5 searches a second, over all of its apps.
     searches_per_second: float = Field(default=4, gt=0)
+
+    @field_validator("commission_rate")
+    @classmethod
+    def _four_decimals(cls, rate: float) -> float:
+        if round(rate, 4) != rate:
+            raise ValueError(f"{rate} has more than four decimals")
+        return rate
 
     def lookups(self) -> dict[str, tuple[tuple[str, str], ...]]:
         """For each setting that names a property: (raw object, property) of the places to look.
@@ -170,7 +176,7 @@ def record_types(settings: SourceSettings) -> tuple[RecordType, ...]:
     if isinstance(settings, HubspotSettings):
         if settings.invoices:
             asked.append(RecordType.INVOICES)
-        if settings.commission_rate is not None:
+        if settings.commissions:
             asked.append(RecordType.COMMISSIONS)
     return tuple(asked)
 
@@ -208,13 +214,14 @@ def rows(
                 )
             )
         case RecordType.COMMISSIONS:
-            if settings.commission_rate is None:
-                raise TypeError("hubspot yields no commissions without commission_rate")
             _create_deals(db, settings, site)
             custom = _custom_fields(settings, DEAL, with_line=False)
             db.execute(
                 hubspot_rows.expense_rows(
-                    custom, site, settings.commission_rate, settings.expense_code
+                    custom,
+                    site,
+                    percent=settings.commission_rate,
+                    code=settings.commission_expense_code,
                 )
             )
 

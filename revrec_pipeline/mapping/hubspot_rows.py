@@ -248,14 +248,15 @@ LEFT JOIN (FROM line WHERE parent_type = '{_INVOICES}') AS line
 """
 
 
-def expense_rows(custom_fields: str, site: Site, rate: Decimal, code: str) -> str:
-    """The view `rows` of commissions: a deal's amount times the rate, shared out by its splits.
+def expense_rows(custom_fields: str, site: Site, *, percent: float, code: str) -> str:
+    """The view `rows` of commissions: so many percent of a deal's amount, shared by its splits.
 
     A deal's commission is rounded once, to the currency's minor unit; the shares are then cut off
     and the units that are left go to the shares that lost most, so that they sum to it. The same is
     done once more in the home currency. Splits that do not sum to 1 give no amount.
     """
     home = literal(site.home_currency)
+    rate = f"{Decimal(str(percent)) / 100:.6f}::DECIMAL(20, 6)"
     return f"""
 CREATE OR REPLACE VIEW split AS
 SELECT DISTINCT ON (landing, id) landing, page, deal_id, split.id AS id,
@@ -288,7 +289,7 @@ FROM (
         sum(whole(split.share)) OVER deal AS shares,
         -- DuckDB keeps a product of two DECIMALs of up to 18 digits in 18 digits: 1,529,735 times 1
         -- would not fit.
-        TRY(money(try_cast(header.amount AS DECIMAL(18, 4)) * {rate}::DECIMAL(20, 8), currency)
+        TRY(money(try_cast(header.amount AS DECIMAL(18, 4)) * {rate}, currency)
             ::DECIMAL(18, 4)) AS commission,
         CASE WHEN currency = {home} THEN 1::DECIMAL(28, 12)
              -- HubSpot's rate leads to the portal's own currency.
@@ -323,7 +324,7 @@ SELECT 'hubspot' AS source, '{RecordType.COMMISSIONS}' AS record_type, document.
     '{DEAL}' AS document_type, document.id AS document_id, document.split_id AS line_id,
     document.version AS source_version, document.landing AS raw_batch,
     coalesce(document.split_page, document.page)::INTEGER AS raw_page, document.url,
-    coalesce(document.rule, CASE WHEN document.split_id IS NULL THEN 'no_splits' END)
+    coalesce(document.rule, CASE WHEN document.split_id IS NULL THEN 'no_split' END)
         AS excluded_by,
     document.id AS order_number, NULL::VARCHAR AS order_item_number, NULL::VARCHAR AS product_code,
     document.split_id AS reference_number, {literal(code)} AS expense_code,

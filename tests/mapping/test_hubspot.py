@@ -195,7 +195,7 @@ def bill(invoice: Row | None = None, line: Row | None = None, **settings: Any) -
     return only(pull.rows(RecordType.INVOICES, invoices=True, **settings))
 
 
-def commissions(deal: Row, site: Site = NEW_YORK, rate: str = "1", **shares: str) -> list[Row]:
+def commissions(deal: Row, site: Site = NEW_YORK, rate: float = 100, **shares: str) -> list[Row]:
     """The expense lines of a deal that is split so."""
     pull = Pull().document("deal", record("1", DEAL | deal))
     pull.split("1", **shares)
@@ -535,9 +535,10 @@ def test_further_columns_come_from_the_line_the_deal_the_company_or_the_product(
     [
         {"term_field": 'x" OR 1'},
         {"custom_fields": {"A": "contact.email"}},
-        {"commission_rate": "1.01"},
-        {"commission_rate": "0"},
-        {"expense_code": "two words"},
+        {"commission_rate": 101},
+        {"commission_rate": 0},
+        {"commission_rate": 8.12345},
+        {"commission_expense_code": "two words"},
         {"requests_per_second": 0},
         {"closed_stage": []},
     ],
@@ -641,7 +642,7 @@ def test_an_invoice_names_its_order_in_a_property_or_by_its_only_deal(
 
 
 def test_a_split_becomes_an_expense_line() -> None:
-    row = commissions({"amount": "1000"}, rate="0.085", _77="0.4", _78="0.6")[0]
+    row = commissions({"amount": "1000"}, rate=8.5, _77="0.4", _78="0.6")[0]
     assert {name: value for name, value in row.items() if value is not None} == {
         "source": "hubspot",
         "record_type": "commissions",
@@ -655,7 +656,7 @@ def test_a_split_becomes_an_expense_line() -> None:
         "url": "https://app-eu1.hubspot.com/contacts/62515/record/0-3/1",
         "order_number": "1",
         "reference_number": "77",
-        "expense_code": "commission",
+        "expense_code": "COMMISSION",
         "expense_date": date(2026, 1, 15),
         "amount": Decimal(34),
         "currency": "USD",
@@ -706,7 +707,7 @@ def test_splits_sum_to_the_deal_to_the_last_minor_unit(
         pull.split(str(number), **named)
         exact |= {name[1:]: (amount, Decimal(share)) for name, share in named.items()}
     sums: dict[str, Decimal] = {}
-    for row in pull.rows(RecordType.COMMISSIONS, commission_rate="1"):
+    for row in pull.rows(RecordType.COMMISSIONS, commission_rate=100):
         amount, share = exact[row["line_id"]]
         unit = Decimal(1).scaleb(-exponent(row["document_currency"]))
         assert abs(row["document_amount"] - amount * share) < unit
@@ -750,11 +751,9 @@ def test_a_deal_that_was_reopened_takes_its_commissions_back() -> None:
 
 def test_a_deal_that_is_not_split_is_one_excluded_row() -> None:
     row = only(
-        Pull()
-        .document("deal", record("1", DEAL))
-        .rows(RecordType.COMMISSIONS, commission_rate="0.1")
+        Pull().document("deal", record("1", DEAL)).rows(RecordType.COMMISSIONS, commission_rate=10)
     )
-    assert (row["line_id"], row["excluded_by"]) == (None, "no_splits")
+    assert (row["line_id"], row["excluded_by"]) == (None, "no_split")
 
 
 def test_a_deal_without_an_amount_gives_commissions_without_one() -> None:
@@ -773,4 +772,4 @@ def test_record_types_follow_the_settings() -> None:
 
     assert types() == ["sales"]
     assert types(invoices=True) == ["sales", "invoices"]
-    assert types(invoices=True, commission_rate=0.08) == ["sales", "invoices", "commissions"]
+    assert types(invoices=True, commissions=True) == ["sales", "invoices", "commissions"]
