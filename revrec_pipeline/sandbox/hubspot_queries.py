@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -356,6 +357,7 @@ def _sortable(kind: ObjectType, name: str, text: str | None) -> Any:
             return (text or "").lower()
 
 
+@lru_cache(maxsize=20_000)  # a search compares every record
 def milliseconds(text: str) -> int:
     """Epoch milliseconds of a date or instant, which may be written as such."""
     if re.fullmatch(r"-?\d+", text):

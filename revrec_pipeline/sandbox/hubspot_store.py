@@ -50,6 +50,7 @@ class Record:
     archived_at: datetime | None = None
     visible_at: datetime | None = None
     seen: tuple[Properties, datetime] | None = None
+    values: Properties | None = None  # what `shown` made last
 
 
 @dataclass(slots=True)
@@ -88,7 +89,7 @@ class Portal:
         record.seen = (dict(record.properties), record.updated)
         record.visible_at = at + self.index_lag
         record.properties.update(properties)
-        record.updated = at
+        record.updated, record.values = at, None
         self.changed = True
 
     def archive(self, kind: str, identifier: str, at: datetime) -> None:
@@ -153,22 +154,11 @@ class Portal:
 
     # -- what is shown -----------------------------------------------------------------------
 
-    def shown(self, kind: str, record: Record, properties: Properties | None = None) -> Properties:
+    def shown(self, kind: str, record: Record) -> Properties:
         """All values of a record, the calculated ones included."""
-        own = record.properties if properties is None else properties
-        found: Properties = {
-            "createdate": stamp(record.created),
-            "hs_lastmodifieddate": stamp(record.updated),
-            "hs_object_id": record.id,
-            **own,
-        }
-        if kind == "deals":
-            _calculate_deal(found)
-        elif kind == "line_items":
-            _calculate_line(found)
-        elif kind == "invoices":
-            found["hs_createdate"] = stamp(record.created)
-        return found
+        if record.values is None:
+            record.values = _calculated(kind, record, record.properties)
+        return record.values
 
     def indexed(self, kind: str, record: Record, now: datetime) -> Properties | None:
         """A record as the search index has it at that moment; None when it has not."""
@@ -179,7 +169,10 @@ class Portal:
         if record.seen is None:
             return None
         properties, updated = record.seen
-        return {**self.shown(kind, record, properties), "hs_lastmodifieddate": stamp(updated)}
+        return {
+            **_calculated(kind, record, properties),
+            "hs_lastmodifieddate": stamp(updated),
+        }
 
 
 def stamp(moment: datetime) -> str:
@@ -195,6 +188,22 @@ def number(text: str | None) -> Decimal | None:
 
 def _ids_in(text: str | None) -> list[str]:
     return [one for one in (text or "").split(";") if one]
+
+
+def _calculated(kind: str, record: Record, own: Properties) -> Properties:
+    found: Properties = {
+        "createdate": stamp(record.created),
+        "hs_lastmodifieddate": stamp(record.updated),
+        "hs_object_id": record.id,
+        **own,
+    }
+    if kind == "deals":
+        _calculate_deal(found)
+    elif kind == "line_items":
+        _calculate_line(found)
+    elif kind == "invoices":
+        found["hs_createdate"] = stamp(record.created)
+    return found
 
 
 def _calculate_deal(deal: Properties) -> None:
