@@ -203,28 +203,31 @@ class HubspotSandbox:
         if SCOPES[name] not in self._granted:
             raise _missing_scope(SCOPES[name])
 
-    def _response(self, body: Json, status: int = 200) -> Response:
+    def _response(self, body: Json, status: int = 200, correlation: str = "") -> Response:
         text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
-        correlation = f"019a{next(self._numbers):08x}-sandbox"
-        headers = {"X-HubSpot-Correlation-Id": correlation}
+        headers = {"X-HubSpot-Correlation-Id": correlation or self._correlation()}
         return Response(text.encode(), status, headers, "application/json")
 
+    def _correlation(self) -> str:
+        return f"019a{next(self._numbers):08x}-sandbox"
+
     def _refusal(self, error: HubspotError) -> Response:
-        response = self._response(error.body, error.status)
-        correlation = response.headers["X-HubSpot-Correlation-Id"]
-        return self._response({**error.body, "correlationId": correlation}, error.status)
+        correlation = self._correlation()
+        body = {**error.body, "correlationId": correlation}
+        return self._response(body, error.status, correlation)
 
     def _limited(self, policy: str, words: str) -> Response:
         """HTTP 429; there is no Retry-After, and the policy alone tells a burst from the day."""
+        correlation = self._correlation()
         body = {
             "status": "error",
             "message": f"You have reached your {words} limit.",
             "errorType": "RATE_LIMIT",
-            "correlationId": "019a0000-sandbox",
+            "correlationId": correlation,
             "policyName": policy,
             "groupName": "publicapi:private-apps:api-calls",
         }
-        return self._response(body, 429)
+        return self._response(body, 429, correlation)
 
     # -- answers -----------------------------------------------------------------------------
 
