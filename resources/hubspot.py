@@ -143,7 +143,7 @@ class HubspotClient:
         portal, _ = self._api.details()
         seen = _Seen()
         for name in self._kinds:
-            yield from self._archived(name, lambda one, of=name: self._period(of, one) == period)
+            yield from self._archived(name, self._in_month(name, period))
             yield from self._documents(name, self._ids(name, period), seen)
         yield from self._surroundings(seen, portal)
 
@@ -151,7 +151,7 @@ class HubspotClient:
         """The ids of what a listing of the month would bring."""
         for name in self._kinds:
             found = self._ids(name, period)
-            for page in self._archived(name, lambda one, of=name: self._period(of, one) == period):
+            for page in self._archived(name, self._in_month(name, period)):
                 if page.keys is not None:
                     found += page.keys["id"].to_pylist()
             distinct = list(dict.fromkeys(found))
@@ -160,6 +160,9 @@ class HubspotClient:
                 pa.array(distinct, pa.string()),
             ]
             yield pa.RecordBatch.from_arrays(columns, schema=IDS)
+
+    def _in_month(self, name: str, period: str) -> Callable[[Record], bool]:
+        return lambda one: self._period(name, one) == period
 
     def _ids(self, name: str, period: str) -> list[str]:
         """Ids of the month's documents; one without a business date is in the month of creation."""
