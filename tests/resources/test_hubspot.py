@@ -5,9 +5,10 @@ import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import Sandbox
 from pipeline import Pipeline
@@ -15,6 +16,7 @@ from pipeline import Pipeline
 from resources.client import IDS
 from resources.hubspot import HubspotClient, resource
 from resources.hubspot_api import API_VERSION, HubspotSecrets
+from revrec_pipeline import canonical
 from revrec_pipeline.errors import (
     SettingsError,
     SourceAuthError,
@@ -23,9 +25,11 @@ from revrec_pipeline.errors import (
     SourceSchemaError,
     SourceTimeoutError,
 )
-from revrec_pipeline.lake import KEYS, Page
+from revrec_pipeline.lake import KEYS, Lake, Page
 from revrec_pipeline.ledger import sync_errors
+from revrec_pipeline.mapping import Site
 from revrec_pipeline.mapping.hubspot import SOURCE, HubspotSettings
+from revrec_pipeline.model import RecordType
 from revrec_pipeline.periods import period_range
 from revrec_pipeline.sandbox.hubspot_data import build
 from revrec_pipeline.settings import Settings
@@ -706,6 +710,39 @@ def test_a_refused_request_names_what_hubspot_said(sales: Harness) -> None:
         list(sales.client._api.search("deals", [[unknown]]))
 
 
+# -- what it comes to ----------------------------------------------------------------------------
+
+
+def test_the_traps_of_the_sandbox_come_to_the_right_amounts(
+    hubspot: Harness, tmp_path: Path
+) -> None:
+    """From the API to canonical rows: discounts, billing periods, decimals, copies, terms."""
+    lake, site = Lake(tmp_path), Site(ZONE, "USD", None)
+    settings = HubspotSettings(**EVERYTHING)
+    amounts: dict[str, Decimal] = {}
+    for month in ("2025-03", "2025-04", "2025-05", "2025-06", "2025-08", "2025-09", "2025-10"):
+        pages = hubspot.client.listing(month)
+        lake.land("hubspot", month, pages, run_id="r", api_version="v", objects=SOURCE.objects)
+        built = canonical.build(lake, SOURCE, RecordType.SALES, month, settings, site)
+        assert built.lost == ()
+        for row in pq.read_table(lake.root / built.path / "rows.parquet").to_pylist():
+            name = row["order_name"]
+            amounts[name] = amounts.get(name, Decimal()) + row["amount"]
+            if name == "Starts in July":
+                starts = {"Platform Standard": 1, "Gold Support": 17, "Named User Seat": 27}
+                assert row["service_start_date"].day == starts[row["product_name"]]
+    expected = {
+        "Three years, paid yearly": 3 * 9708 + 36 * 30 * Decimal(39),
+        "Discount per seat": 12 * 40 * (Decimal(39) - Decimal("4.35")),
+        # 899 less 12.5 % is 786.625, and HubSpot rounds the discount of each billing period.
+        "Percentage off": 12 * (Decimal("786.62") + 351 - Decimal("11.69")),
+        "Quarterly in Kuwait": 4 * Decimal("822.585") + 12 * (Decimal("83.265") - Decimal("2.773")),
+        "Half a package": Decimal(1800) + Decimal("333.33"),
+        "130 shops": 130 * 12 * Decimal(39),
+    }
+    assert {name: amounts[name] for name in expected} == expected
+
+
 # -- the whole way -------------------------------------------------------------------------------
 
 TOML = """
@@ -726,7 +763,7 @@ def rows(pipeline: Pipeline, record_type: str, month: str) -> list[dict[str, Any
         ),
         key=lambda path: path.stat().st_mtime_ns,
     )
-    return list(pa.parquet.read_table(found[-1]).to_pylist())
+    return list(pq.read_table(found[-1]).to_pylist())
 
 
 def counted(pipeline: Pipeline, record_type: str, month: str) -> dict[str, Decimal]:
