@@ -25,7 +25,7 @@ from revrec_pipeline.errors import (
     SourceSchemaError,
     SourceTimeoutError,
 )
-from revrec_pipeline.lake import KEYS, Lake, Page
+from revrec_pipeline.lake import CHANGES, KEYS, Lake, Page
 from revrec_pipeline.ledger import sync_errors
 from revrec_pipeline.mapping import Site
 from revrec_pipeline.mapping.hubspot import SOURCE, HubspotSettings
@@ -37,6 +37,7 @@ from revrec_pipeline.settings import Settings
 ZONE = "America/New_York"
 EVERYTHING: dict[str, Any] = {"invoices": True, "commissions": True}
 OBJECTS = "/crm/objects/2026-09"
+BULK = {"dealname": "bulk", "closedate": "2022-07-15T12:00:00Z"}
 
 
 class Harness:
@@ -398,24 +399,21 @@ def test_a_month_without_documents_is_only_its_surroundings(hubspot: Harness) ->
 
 @pytest.mark.parametrize("count", [0, 1, 199, 200, 201, 607])
 def test_a_search_loses_nothing_at_page_edges_airbyte_45653(sales: Harness, count: int) -> None:
-    fields = {"dealname": "bulk", "closedate": "2022-07-15T12:00:00Z"}
     if count:
-        sales.command("add", object="deals", fields=fields, count=count)
+        sales.command("add", object="deals", fields=BULK, count=count)
     (batch,) = sales.client.ids("2022-07")
     assert batch.num_rows == len(set(batch["id"].to_pylist())) == count
     assert sales.asked(f"{OBJECTS}/deals/search") == max(1, -(-count // 200))
 
 
 def test_more_than_10000_records_of_one_millisecond_all_come_airbyte_10700(sales: Harness) -> None:
-    fields = {"dealname": "bulk", "closedate": "2022-07-15T12:00:00Z"}
-    sales.command("add", object="deals", fields=fields, count=10_001)
+    sales.command("add", object="deals", fields=BULK, count=10_001)
     (batch,) = sales.client.ids("2022-07")
     assert len(set(batch["id"].to_pylist())) == 10_001
 
 
 def test_a_record_that_changes_while_it_is_searched_shifts_no_other(sales: Harness) -> None:
-    fields = {"dealname": "bulk", "closedate": "2022-07-15T12:00:00Z"}
-    last = sales.command("add", object="deals", fields=fields, count=300)["id"]
+    last = sales.command("add", object="deals", fields=BULK, count=300)["id"]
     first = str(int(last) - 299 * 7)
     search = sales.client._api.search("deals", [_closed_in_july()])
     found = [next(search).id]
@@ -434,8 +432,7 @@ def _closed_in_july() -> list[dict[str, Any]]:
 
 
 def test_a_search_that_repeats_its_page_is_an_error_and_no_circle(sales: Harness) -> None:
-    fields = {"dealname": "bulk", "closedate": "2022-07-15T12:00:00Z"}
-    sales.command("add", object="deals", fields=fields, count=300)
+    sales.command("add", object="deals", fields=BULK, count=300)
     sales.sandbox.fault("hubspot", "repeat", path=f"{OBJECTS}/deals/search", after=1)
     with pytest.raises(SourceSchemaError, match="answers records again that came before"):
         list(sales.client.ids("2022-07"))
@@ -741,6 +738,73 @@ def test_the_traps_of_the_sandbox_come_to_the_right_amounts(
         "130 shops": 130 * 12 * Decimal(39),
     }
     assert {name: amounts[name] for name in expected} == expected
+
+
+# -- incremental and full are the same -----------------------------------------------------------
+
+MONTHS = ("2026-04", "2026-05", "2026-06")
+_LINEAGE = {"raw_batch", "raw_page"}
+
+
+def land(lake: Lake, window: str, pages: Iterator[Page]) -> None:
+    """One pull into a lake."""
+    lake.land("hubspot", window, pages, run_id="r", api_version="v", objects=SOURCE.objects)
+
+
+def state(lake: Lake) -> list[dict[str, Any]]:
+    """All rows of the months, of each record type, but for where they came from."""
+    settings, site = HubspotSettings(**EVERYTHING), Site(ZONE, "USD", None)
+    found = []
+    for record_type in RecordType:
+        for month in MONTHS:
+            built = canonical.build(lake, SOURCE, record_type, month, settings, site)
+            assert built.lost == ()
+            table = pq.read_table(lake.root / built.path / "rows.parquet")
+            found += [
+                {name: value for name, value in row.items() if name not in _LINEAGE}
+                for row in table.to_pylist()
+            ]
+    return sorted(
+        found, key=lambda row: (row["record_type"], row["document_id"], str(row["line_id"]))
+    )
+
+
+def test_what_changes_bring_is_what_a_full_listing_has(hubspot: Harness, tmp_path: Path) -> None:
+    """Everything that may happen to a deal or an invoice, in one window."""
+    kept = Lake(tmp_path / "kept")
+    for month in MONTHS:
+        land(kept, month, hubspot.client.listing(month))
+
+    def deal(name: str, **fields: str | None) -> None:
+        hubspot.command("edit", object="deals", id=hubspot.deal(name), fields=fields)
+
+    hubspot.command("story")
+    deal("Merged into", closedate="2026-06-30T15:00:00Z")
+    deal("Without a stage", dealstage="closedwon", pipeline="default")
+    deal("Never dated", closedate="2026-04-01T15:00:00Z")
+    thirds, price = hubspot.deal("Thirds"), hubspot.deal("Price typed wrong")
+    hubspot.command("delete", object="line_items", id=hubspot.lines_of(price)[0])
+    fields = {"deal": price, "name": "Late", "hs_sku": "SEAT", "price": "1", "quantity": "1"}
+    hubspot.command("add", object="line_items", fields=fields)
+    hubspot.command("merge", object="deals", id=thirds, loser=hubspot.deal("No amount"))
+    split = hubspot.command("find", object="deal_split", property="hs_deal_id", value=thirds)["id"]
+    changed = {"hubspot_owner_id": "80410114"}
+    hubspot.command("edit", object="deal_split", id=split, fields=changed)
+    product = hubspot.command("find", object="products", property="hs_sku", value="PLAT-STD")["id"]
+    hubspot.command("edit", object="products", id=product, fields={"hs_product_type": "inventory"})
+    new = {**BULK, "closedate": "2026-05-05T12:00:00Z", "dealstage": "closedwon"}
+    hubspot.command("add", object="deals", fields=new, count=101)
+    hubspot.sandbox.command("advance", seconds=3600)
+    now = hubspot.client.server_time()
+    land(kept, CHANGES, hubspot.client.changes(now - timedelta(days=1), now))
+
+    fresh = Lake(tmp_path / "fresh")
+    for month in MONTHS:
+        land(fresh, month, hubspot.client.listing(month))
+    found = state(kept)
+    assert found == state(fresh)
+    assert {row["excluded_by"] for row in found} >= {None, "deleted", "not_closed_won", "void"}
+    assert sum(row["order_name"] == "bulk" for row in found if "order_name" in row) == 101
 
 
 # -- the whole way -------------------------------------------------------------------------------
