@@ -184,8 +184,6 @@ def _metadata(lake: LakeResource, built: Built, record_type: RecordType) -> dict
     rows = {
         bucket: sum(row["rows"] for row in totals if row["bucket"] == bucket) for bucket in _BUCKETS
     }
-    # A cost has no customer of its own; it has somebody who is paid.
-    who = "customer_name" if "customer_name" in built.preview.column_names else "payee_name"
     return {
         "dagster/partition_row_count": rows["source"],
         "flagged_rows": rows["flagged"],
