@@ -139,8 +139,9 @@ def rows(
         raise TypeError(f"these are not Chargebee's settings: {type(settings).__name__}")
     create_records(db, settings.fields())
     db.execute(_macros(settings, site))
-    db.execute(_lines(settings))
-    db.execute(_ORDER_ROWS if record_type is RecordType.SALES else _BILLING_ROWS)
+    chosen = _ORDER_ROWS if record_type is RecordType.SALES else _BILLING_ROWS
+    # One statement: each view upon views would be bound once more.
+    db.execute(f"CREATE VIEW rows AS {_lines(settings)} {chosen}")
 
 
 def _macros(settings: ChargebeeSettings, site: Site) -> str:
@@ -209,7 +210,7 @@ def _macros(settings: ChargebeeSettings, site: Site) -> str:
 
 
 def _lines(settings: ChargebeeSettings) -> str:
-    """The view `mapped`: one row per line with all that order lines and billing lines share."""
+    """A query's `mapped`: one row per line with all that order lines and billing lines share."""
     customer, product = settings.customer_id_field, settings.product_id_field
     customer_id = f"customer.{identifier(customer)}" if customer else "it.customer_id"
     coded = f"item_price.{identifier(product)}" if product else "entity"
@@ -217,8 +218,8 @@ def _lines(settings: ChargebeeSettings) -> str:
     headings = text_list(settings.custom_fields)
     custom = f"map({headings}, [{values}])" if settings.custom_fields else "NULL"
     return f"""
-    CREATE VIEW joined AS
-    SELECT shown.* EXCLUDE (subscription_id), {_TERM if settings.contract_terms else _NO_TERM},
+    WITH joined AS (
+        SELECT shown.* EXCLUDE (subscription_id), {_TERM if settings.contract_terms else _NO_TERM},
         customer.record AS customer, item_price.record AS item_price,
         subscription.record AS subscription,
         line_tax.tax_name
@@ -243,9 +244,8 @@ def _lines(settings: ChargebeeSettings) -> str:
     LEFT JOIN line_tax ON {settings.tax_enabled} AND line_tax.kind = shown.kind
         AND line_tax.landing = shown.landing AND line_tax.document_id = it.id
         AND line_tax.line_id = line.id
-    {_TERM_JOIN if settings.contract_terms else ""};
-
-    CREATE VIEW mapped AS
+    {_TERM_JOIN if settings.contract_terms else ""}
+    ), mapped AS (
     SELECT kind, landing, page, version, it.id AS document_id, line.id AS line_id, currency,
         CASE WHEN kind = 'invoice' THEN 1 ELSE -1 END AS sign,
         dated(it) AS invoiced_on, billed(kind, it) AS billed_on,
@@ -283,7 +283,7 @@ def _lines(settings: ChargebeeSettings) -> str:
             CASE WHEN point THEN credited_line.date_to ELSE line.date_to END AS until
         FROM (SELECT *, line.date_from = line.date_to AND credited_line.date_from IS NOT NULL
                   AS point FROM joined)
-    );
+    ))
     """
 
 
@@ -317,7 +317,6 @@ _LINEAGE = """
 """
 
 _ORDER_ROWS = f"""
-CREATE VIEW rows AS
 SELECT {_LINEAGE.format(record_type="sales")},
     coalesce(term_id, document_id) AS order_number, line_id AS order_item_number,
     NULL::VARCHAR AS order_name,
@@ -328,11 +327,10 @@ SELECT {_LINEAGE.format(record_type="sales")},
     net AS amount, currency,
     NULL::VARCHAR AS account_owner, NULL::VARCHAR AS opportunity_id,
     NULL::VARCHAR AS reference_invoice_number, custom_fields
-FROM mapped WHERE kind = 'invoice';
+FROM mapped WHERE kind = 'invoice'
 """
 
 _BILLING_ROWS = f"""
-CREATE VIEW rows AS
 SELECT {_LINEAGE.format(record_type="invoices")},
     CASE WHEN NOT is_contract THEN known_order
          ELSE coalesce(term_id, CASE WHEN kind = 'invoice' THEN document_id
@@ -347,7 +345,7 @@ SELECT {_LINEAGE.format(record_type="invoices")},
     (sign * net)::DECIMAL(18, 4) AS amount, currency, service_start_date, service_end_date,
     quantity, credited_invoice AS reference_invoice_number, credited_line AS reference_line_id,
     (sign * tax)::DECIMAL(18, 4) AS tax_amount, tax_name, custom_fields
-FROM mapped;
+FROM mapped
 """
 
 SOURCE = Source(

@@ -107,8 +107,8 @@ class ChargebeeSandbox:
         table: dict[str, Answer] = {
             **{f"/api/v2/{name}": self._list for name in _LISTS},
             "/api/v2/configurations": _configurations,
-            "/api/v2/{name:str}/{id:str}": self._one,
             "/api/v2/subscriptions/{id:str}/contract_terms": self._terms,
+            "/api/v2/{name:str}/{id:path}": self._one,  # an invoice's number may hold a slash
             "/api/v2/{path:path}": _unknown_path,
         }
         return [

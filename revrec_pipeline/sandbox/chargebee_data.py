@@ -207,6 +207,8 @@ def _bill(store: Store, subscription: Subscription) -> None:
         own = dict(fields)
         if status == "voided":
             own |= {"voided_at": since + 86400, "void_reason_code": "Other"}
+        if customer.key == "harborfoods":  # typed by hand, and later than the last update
+            own["paid_at"] = since + 3 * 86400
         if customer.key == "northwind":  # the customer's own number, not that of our order
             own["po_number"] = f"{number:07d}"
         store.invoice(

@@ -167,13 +167,13 @@ class Store:
         self.touch(found, at)
 
     def edit(self, kind: str, identifier: str, fields: Mapping[str, Any], at: int) -> None:
-        """Change fields; one set to null is left out from then on, like in all of its answers."""
+        """Change fields, the stamp too; one set to null is left out of all answers from then on."""
         found = self.find(kind, identifier)
+        self.touch(found, at)
         for name, value in fields.items():
             found[name] = copy.deepcopy(value)
             if value is None:
                 del found[name]
-        self.touch(found, at)
 
     # -- credit notes ------------------------------------------------------------------------
 
