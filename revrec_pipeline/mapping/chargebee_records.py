@@ -141,22 +141,20 @@ def _create_nested(db: duckdb.DuckDBPyConnection, lists: Mapping[str, str], body
 
     What belongs to a line may stand on another page than the line.
     """
-    parts = []
+    whole = ", ".join(
+        f"flatten(list(coalesce(found.{field}, []) ORDER BY page)) AS {field}" for field in lists
+    )
     for name, envelope in NESTED.items():
         shape = f'{{"{envelope}":{_structure({}, lists)}}}'
-        whole = ", ".join(
-            f"flatten(list(coalesce(found.{field}, []) ORDER BY page)) AS {field}"
-            for field in lists
-        )
-        parts.append(
+        db.execute(
             f"""
-            SELECT '{envelope}' AS kind, landing, parent, {whole} FROM (
+            CREATE VIEW {envelope}_nested AS
+            SELECT landing, parent, {whole} FROM (
                 SELECT landing, page, parent, from_json({body}, '{shape}').{envelope} AS found
                 FROM raw_{name}
             ) GROUP BY ALL
             """
         )
-    db.execute(f"CREATE VIEW nested AS {' UNION ALL '.join(parts)}")
 
 
 def _whole(kind: str, source: str) -> str:
@@ -167,8 +165,8 @@ def _whole(kind: str, source: str) -> str:
         coalesce(nested.line_item_discounts, listed.it.line_item_discounts) AS line_item_discounts,
         coalesce(nested.line_item_taxes, listed.it.line_item_taxes) AS line_item_taxes
     FROM {source} AS listed
-    LEFT JOIN nested ON nested.kind = '{kind}' AND nested.landing = listed.landing
-        AND nested.parent = listed.it.id
+    LEFT JOIN {kind}_nested AS nested
+        ON nested.landing = listed.landing AND nested.parent = listed.it.id
     """
 
 
