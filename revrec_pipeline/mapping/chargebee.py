@@ -65,8 +65,15 @@ class ChargebeeSettings(SourceSettings):
     requests_per_minute: int = Field(default=150, ge=5)
 
     @model_validator(mode="after")
-    def _paid_invoices_are_contracts(self) -> Self:
-        if self.paid_invoices_only and not self.invoice_period_equals_contract_term:
+    def _contract_terms_are_orders(self) -> Self:
+        if self.invoice_period_equals_contract_term:
+            return self
+        if not self.invoice_equals_contract:
+            raise ValueError(
+                "invoice_period_equals_contract_term = false makes orders of contract terms; set "
+                "invoice_equals_contract = true as well"
+            )
+        if self.paid_invoices_only:
             raise ValueError(
                 "paid_invoices_only takes each paid invoice as a contract of its own; leave out "
                 "invoice_period_equals_contract_term = false"
@@ -76,7 +83,7 @@ class ChargebeeSettings(SourceSettings):
     @property
     def contract_terms(self) -> bool:
         """Whether contract terms decide which order an invoice line belongs to."""
-        return self.invoice_equals_contract and not self.invoice_period_equals_contract_term
+        return not self.invoice_period_equals_contract_term
 
     def fields(self) -> dict[str, tuple[str, ...]]:
         """For each owner of fields, those that these settings name."""

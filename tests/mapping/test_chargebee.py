@@ -643,7 +643,7 @@ def test_a_refunded_credit_note_is_dated_by_its_refund_with_the_invoices_service
 
 def test_paid_invoices_only_is_refused_beside_contract_terms() -> None:
     with pytest.raises(ValidationError, match="each paid invoice as a contract of its own"):
-        ChargebeeSettings(paid_invoices_only=True, invoice_period_equals_contract_term=False)
+        ChargebeeSettings.model_validate({**BY_TERM, "paid_invoices_only": True})
 
 
 # -- credit notes --------------------------------------------------------------------------------
@@ -958,6 +958,11 @@ def test_a_credit_reduces_the_order_of_the_line_that_it_credits(terms: Pages) ->
     terms.add("credit_note", credit_note(credit_line()))
     terms.add("credited_invoice", invoice(december))
     assert orders(terms, RecordType.INVOICES) == [("li_c1", "term_1", date(2025, 1, 15))]
+
+
+def test_contract_terms_without_sales_are_refused() -> None:
+    with pytest.raises(ValidationError, match="set invoice_equals_contract = true as well"):
+        ChargebeeSettings(invoice_period_equals_contract_term=False)
 
 
 def test_terms_do_not_matter_where_each_invoice_is_a_contract(terms: Pages) -> None:
