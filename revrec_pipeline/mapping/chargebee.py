@@ -125,7 +125,7 @@ def _found(path: str | None) -> str:
     if path is None:
         return "NULL::VARCHAR"
     values = [
-        f"{record}.{identifier(field)}"
+        f"{record}.{identifier(field)}::VARCHAR"
         for owner, field in _places(path)
         for record in _OWNERS[owner]
     ]
@@ -229,68 +229,71 @@ def _lines(settings: ChargebeeSettings) -> str:
     return f"""
     WITH joined AS (
         SELECT shown.* EXCLUDE (subscription_id), {_TERM if settings.contract_terms else _NO_TERM},
-        customer.record AS customer, item_price.record AS item_price,
-        subscription.record AS subscription,
-        {"line_tax.tax_name" if settings.tax_enabled else "NULL::VARCHAR AS tax_name"}
-    FROM (
-        SELECT document_line.*, credited.record AS credited,
-            credited_line.record AS credited_line,
-            it.currency_code AS currency, unit_of(it.currency_code) AS unit,
-            coalesce(line.entity_id, credited_line.record.entity_id) AS entity,
-            -- A consolidated invoice names subscriptions on its lines only.
-            coalesce(line.subscription_id, credited_line.record.subscription_id, it.subscription_id)
-                AS subscription_id
-        FROM document_line
-        LEFT JOIN credited ON credited.landing = document_line.landing
-            AND credited.id = it.reference_invoice_id
-        LEFT JOIN credited_line ON credited_line.landing = document_line.landing
-            AND credited_line.line_id = line.reference_line_item_id AND kind = 'credit_note'
-    ) AS shown
-    LEFT JOIN customer ON customer.landing = shown.landing AND customer.id = it.customer_id
-    LEFT JOIN item_price ON item_price.landing = shown.landing AND item_price.id = entity
-    LEFT JOIN subscription
-        ON subscription.landing = shown.landing AND subscription.id = shown.subscription_id
-    {_TAX_JOIN if settings.tax_enabled else ""}
-    {_TERM_JOIN if settings.contract_terms else ""}
+            customer.record AS customer, item_price.record AS item_price,
+            subscription.record AS subscription,
+            {"line_tax.tax_name" if settings.tax_enabled else "NULL::VARCHAR AS tax_name"}
+        FROM (
+            SELECT document_line.*, credited.record AS credited,
+                credited_line.record AS credited_line,
+                it.currency_code AS currency, unit_of(it.currency_code) AS unit,
+                coalesce(line.entity_id, credited_line.record.entity_id) AS entity,
+                -- A consolidated invoice names subscriptions on its lines only.
+                coalesce(line.subscription_id, credited_line.record.subscription_id,
+                    it.subscription_id) AS subscription_id
+            FROM document_line
+            LEFT JOIN credited ON credited.landing = document_line.landing
+                AND credited.id = it.reference_invoice_id
+            LEFT JOIN credited_line ON credited_line.landing = document_line.landing
+                AND credited_line.line_id = line.reference_line_item_id AND kind = 'credit_note'
+        ) AS shown
+        LEFT JOIN customer ON customer.landing = shown.landing AND customer.id = it.customer_id
+        LEFT JOIN item_price ON item_price.landing = shown.landing AND item_price.id = entity
+        LEFT JOIN subscription
+            ON subscription.landing = shown.landing AND subscription.id = shown.subscription_id
+        {_TAX_JOIN if settings.tax_enabled else ""}
+        {_TERM_JOIN if settings.contract_terms else ""}
     ), mapped AS (
-    SELECT kind, landing, page, version, it.id AS document_id, line.id AS line_id, currency,
-        CASE WHEN kind = 'invoice' THEN 1 ELSE -1 END AS sign,
-        dated(it) AS invoiced_on, billed(kind, it) AS billed_on,
-        {customer_id} AS customer_id, name_of(customer) AS customer_name,
-        entity AS product_id,
-        CASE WHEN line.id IN (it.id || ':round_off_amount', it.id || ':fractional_correction')
-             THEN entity ELSE {coded} END AS product_code,
-        coalesce(item_price.external_name, item_price.name) AS product_name,
-        item_price.item_family_id AS product_family,
-        coalesce(document_rule(kind, it, line), product_rule(product_code)) AS excluded_by,
-        {_AMOUNT} AS net,
-        {_TAX if settings.tax_enabled else "NULL::DECIMAL(18, 4)"} AS tax, tax_name,
-        TRY_CAST(coalesce(line.quantity_in_decimal, line.quantity) AS DECIMAL(28, 12)) AS quantity,
-        coalesce(TRY_CAST(line.unit_amount_in_decimal AS DECIMAL(28, 12)),
-            TRY((TRY_CAST(line.unit_amount AS DECIMAL(24, 9)) * unit)::DECIMAL(28, 12)))
-            AS list_price,
-        coalesce(date_of({_found(settings.service_start_date_field)}), day_of(since))
-            AS service_start_date,
-        coalesce(date_of({_found(settings.service_end_date_field)}), last_day(since, until))
-            AS service_end_date,
-        {_found(settings.order_number_field)} AS known_order,
-        term.id AS term_id, day_of(term.contract_start) AS term_start,
-        it.reference_invoice_id AS credited_invoice, line.reference_line_item_id AS credited_line,
-        billed('invoice', credited) AS credited_on,
-        {settings.invoice_equals_contract} AS is_contract,
-        {custom}::MAP(VARCHAR, VARCHAR) AS custom_fields,
-        -- The page's request names the site, also where requests are sent elsewhere.
-        regexp_extract(request, ' (https://[^/]+)/', 1) || '/d/'
-            || CASE WHEN kind = 'invoice' THEN 'invoices/' ELSE 'credit_notes/' END
-            || it.id AS url
-    FROM (
-        -- A credit note's lines have no period but an instant; their service is what they credit.
-        SELECT *,
-            CASE WHEN point THEN credited_line.date_from ELSE line.date_from END AS since,
-            CASE WHEN point THEN credited_line.date_to ELSE line.date_to END AS until
-        FROM (SELECT *, line.date_from = line.date_to AND credited_line.date_from IS NOT NULL
-                  AS point FROM joined)
-    ))
+        SELECT kind, landing, page, version, it.id AS document_id, line.id AS line_id, currency,
+            CASE WHEN kind = 'invoice' THEN 1 ELSE -1 END AS sign,
+            dated(it) AS invoiced_on, billed(kind, it) AS billed_on,
+            {customer_id} AS customer_id, name_of(customer) AS customer_name,
+            entity AS product_id,
+            CASE WHEN line.id IN (it.id || ':round_off_amount', it.id || ':fractional_correction')
+                 THEN entity ELSE {coded} END AS product_code,
+            coalesce(item_price.external_name, item_price.name) AS product_name,
+            item_price.item_family_id AS product_family,
+            coalesce(document_rule(kind, it, line), product_rule(product_code)) AS excluded_by,
+            {_AMOUNT} AS net,
+            {_TAX if settings.tax_enabled else "NULL::DECIMAL(18, 4)"} AS tax, tax_name,
+            TRY_CAST(coalesce(line.quantity_in_decimal, line.quantity) AS DECIMAL(28, 12))
+                AS quantity,
+            coalesce(TRY_CAST(line.unit_amount_in_decimal AS DECIMAL(28, 12)),
+                TRY((TRY_CAST(line.unit_amount AS DECIMAL(24, 9)) * unit)::DECIMAL(28, 12)))
+                AS list_price,
+            coalesce(date_of({_found(settings.service_start_date_field)}), day_of(since))
+                AS service_start_date,
+            coalesce(date_of({_found(settings.service_end_date_field)}), last_day(since, until))
+                AS service_end_date,
+            {_found(settings.order_number_field)} AS known_order,
+            term.id AS term_id, day_of(term.contract_start) AS term_start,
+            it.reference_invoice_id AS credited_invoice,
+            line.reference_line_item_id AS credited_line,
+            billed('invoice', credited) AS credited_on,
+            {settings.invoice_equals_contract} AS is_contract,
+            {custom}::MAP(VARCHAR, VARCHAR) AS custom_fields,
+            -- The page's request names the site, also where requests are sent elsewhere.
+            regexp_extract(request, ' (https://[^/]+)/', 1) || '/d/'
+                || CASE WHEN kind = 'invoice' THEN 'invoices/' ELSE 'credit_notes/' END
+                || it.id AS url
+        FROM (
+            -- A credit note's lines have an instant and no period: that is what they credit.
+            SELECT *,
+                CASE WHEN point THEN credited_line.date_from ELSE line.date_from END AS since,
+                CASE WHEN point THEN credited_line.date_to ELSE line.date_to END AS until
+            FROM (SELECT *, line.date_from = line.date_to AND credited_line.date_from IS NOT NULL
+                      AS point FROM joined)
+        )
+    )
     """
 
 

@@ -79,23 +79,22 @@ def create_records(db: duckdb.DuckDBPyConnection, wanted: Mapping[str, Iterable[
     `wanted` names for each owner (`invoice`, `line_item`, `subscription`, `customer`, `item_price`)
     the further fields that the settings ask for; they are read as text.
     """
-    # Numbers of custom fields keep all their digits only when the page's numbers are texts.
-    body = quoted_numbers("body") if any(wanted.values()) else "body"
-    line = _structure({**_LINE, **dict.fromkeys(wanted.get("line_item", ()), _TEXT)})
+    body = quoted_numbers("body")  # or numbers of custom fields would lose digits
+    line = _structure({**dict.fromkeys(wanted.get("line_item", ()), _TEXT), **_LINE})
     lists = {
         "line_items": f"[{line}]",
         "line_item_discounts": f"[{_structure(_LINE_DISCOUNT)}]",
         "line_item_taxes": f"[{_structure(_LINE_TAX)}]",
     }
     own = dict.fromkeys(wanted.get("invoice", ()), _TEXT)
-    document = _structure({**_DOCUMENT, **own}, lists)
+    document = _structure({**own, **_DOCUMENT}, lists)
     for name in DOCUMENTS:
         _create_list(db, f"{name}_listed", f"raw_{name}", name, document, body)
     for name, envelope in CONTEXT.items():
         structure = document
         if name in _OTHERS:
             fields = dict.fromkeys(wanted.get(name, ()), _TEXT)
-            structure = _structure({**_OTHERS[name], **fields})
+            structure = _structure({**fields, **_OTHERS[name]})
         _create_list(db, f"{name}_listed", f"raw_{name}", envelope, structure, body)
         if name in _OTHERS:
             _create_context(db, name)

@@ -835,6 +835,17 @@ def test_a_number_in_a_custom_field_passes_through_no_double(pages: Pages) -> No
     assert row["amount"] == Decimal(100)
 
 
+def test_a_column_may_show_a_standard_field_as_well() -> None:
+    fields = {"Sold": "invoice.date", "Line": "line_item.quantity", "Status": "status"}
+    row = only(billing(invoice(line()), custom_fields=fields))
+    assert dict(row["custom_fields"]) == {
+        "Sold": str(at(2026, 1, 15, 10)),
+        "Line": "1",
+        "Status": "paid",
+    }
+    assert row["billing_date"] == date(2026, 1, 15)
+
+
 @pytest.mark.parametrize("path", ["Region", "plan.cf_a", "cf_a; DROP", "customer.a.b", ""])
 def test_a_field_that_no_record_can_have_is_refused(path: str) -> None:
     with pytest.raises(ValidationError, match="custom_fields"):
