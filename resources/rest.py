@@ -143,6 +143,7 @@ class RestApi:
         judge: Callable[[str, Received], Verdict],
         expired: Callable[[], None] = lambda: None,
         requests_per_second: float,
+        burst: int = 1,
         concurrency: int,
         sleep: Sleep,
         request_id_header: str | None = None,
@@ -155,7 +156,7 @@ class RestApi:
         self._judge = judge
         self._expired = expired
         self._sleep = sleep
-        self._pacer = Pacer(requests_per_second, sleep)
+        self._pacer = Pacer(requests_per_second, sleep, burst)
         self._flight = threading.Semaphore(concurrency)
         self._request_id_header = request_id_header
         self._pool = urllib3.PoolManager(

@@ -4,12 +4,14 @@ The resource of a source is found by name: `resources.<name>`.
 """
 
 from revrec_pipeline.mapping import Source, hubspot, salesforce, stripe
+from revrec_pipeline.mapping import Source, chargebee, salesforce, stripe
 
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (
         salesforce.SOURCE,
         hubspot.SOURCE,
+        chargebee.SOURCE,
         stripe.SOURCE,
     )
 }

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from revrec_pipeline.errors import UsageError
+from revrec_pipeline.sandbox.chargebee import ChargebeeSandbox
 from revrec_pipeline.sandbox.clock import Clock
 from revrec_pipeline.sandbox.control import Control
 from revrec_pipeline.sandbox.faults import FaultMiddleware, Faults
@@ -32,6 +33,7 @@ def build_sources(clock: Clock) -> list[SandboxSource]:
     return [
         SalesforceSandbox(clock),
         HubspotSandbox(clock),
+        ChargebeeSandbox(clock),
         StripeSandbox(clock),
     ]
 
