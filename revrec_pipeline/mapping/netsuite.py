@@ -7,6 +7,7 @@ reference/netsuite.md.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self, TypeAlias
 
 import duckdb
@@ -64,9 +65,28 @@ def place(path: str) -> tuple[Table, str]:
     return next(table for prefix, table in _PREFIXES.items() if path.startswith(prefix)), path
 
 
-def alias(path: str) -> str:
-    """The name under which a page shows the column of a path."""
-    return "x_" + "_".join(place(path))
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A column that settings name, and the form in which it is asked for."""
+
+    table: Table
+    column: str
+    form: Literal["value", "day", "text"]  # as it is; YYYY-MM-DD; what people see
+
+    @classmethod
+    def by(cls, setting: str, path: str) -> Self:
+        """What a setting asks for."""
+        if setting.startswith("custom_fields."):
+            return cls(*place(path), "text")
+        return cls(*place(path), "day" if setting in _DAYS else "value")
+
+    @property
+    def alias(self) -> str:
+        """The name under which pages show it."""
+        return f"{self.form}_{self.table}_{self.column}"
+
+
+_DAYS = ("service_start_field", "service_end_field")
 
 
 class NetsuiteSettings(SourceSettings):
@@ -116,24 +136,21 @@ class NetsuiteSettings(SourceSettings):
             )
         return self
 
-    def paths(self) -> dict[str, str]:
-        """Setting → path of each column that a setting names."""
-        found = {
-            name: path
-            for name in (
-                "service_start_field",
-                "service_end_field",
-                "term_field",
-                "product_type_field",
-                "customer_id_field",
-                "product_id_field",
-                "order_number_field",
-            )
-            if (path := getattr(self, name)) is not None
-        }
-        return found | {
-            f"custom_fields.{heading}": path for heading, path in self.custom_fields.items()
-        }
+    def named(self) -> dict[str, Named]:
+        """Setting → column, of each that a setting names."""
+        paths = {name: getattr(self, name) for name in _FIELDS}
+        paths |= {f"custom_fields.{name}": path for name, path in self.custom_fields.items()}
+        return {name: Named.by(name, path) for name, path in paths.items() if path is not None}
+
+
+_FIELDS = (
+    *_DAYS,
+    "term_field",
+    "product_type_field",
+    "customer_id_field",
+    "product_id_field",
+    "order_number_field",
+)
 
 
 def _record_types(settings: SourceSettings) -> tuple[RecordType, ...]:
@@ -153,13 +170,13 @@ def rows(
     objects: tuple[str, ...] = (INVOICE, CREDIT)
     if record_type is RecordType.SALES:
         objects = (ORDER,) if settings.sales_orders else (INVOICE,)
-    paths = settings.paths().values()
+    named = settings.named().values()
     create_lines(
         db,
         objects,
         site,
-        header_names=[alias(path) for path in paths if place(path)[0] in HEADER_TABLES],
-        line_names=[alias(path) for path in paths if place(path)[0] not in HEADER_TABLES],
+        header_names=[one.alias for one in named if one.table in HEADER_TABLES],
+        line_names=[one.alias for one in named if one.table not in HEADER_TABLES],
     )
     make = _order_rows if record_type is RecordType.SALES else _billing_rows
     db.execute(make(settings, site))
@@ -185,7 +202,7 @@ SOURCE = Source(
 
 
 def _order_rows(settings: NetsuiteSettings, site: Site) -> str:
-    start = f"coalesce({_day(settings.service_start_field)}, billed_on)"
+    start = f"coalesce({_day(settings, 'service_start_field')}, billed_on)"
     return f"""
     CREATE VIEW rows AS
     WITH dated AS ({_dated(settings)}), sold AS (
@@ -197,7 +214,7 @@ def _order_rows(settings: NetsuiteSettings, site: Site) -> str:
     SELECT {_lineage(RecordType.SALES, settings, site)},
         number AS order_number, key AS order_item_number, number AS order_name,
         {_products(settings)}, NULL::VARCHAR AS product_family,
-        {_value(settings.product_type_field)} AS product_type,
+        {_value(settings, 'product_type_field')} AS product_type,
         billed_on AS order_start_date,
         CASE WHEN key IS NOT NULL THEN starts END AS service_start_date,
         {_ends(settings, "starts")} AS service_end_date,
@@ -220,8 +237,8 @@ def _billing_rows(settings: NetsuiteSettings, site: Site) -> str:
         order_item = f"CASE object WHEN '{INVOICE}' THEN key ELSE from_invoice_line END"
         contract_date = f"CASE object WHEN '{INVOICE}' THEN billed_on ELSE from_invoice_date END"
     elif settings.order_number_field:
-        order_number = f"coalesce({_value(settings.order_number_field)}, {order_number})"
-    start = _day(settings.service_start_field)
+        order_number = f"coalesce({_value(settings, 'order_number_field')}, {order_number})"
+    start = _day(settings, "service_start_field")
     tax, tax_name = ("tax", "tax_name") if settings.tax_enabled else ("NULL", "NULL")
     return f"""
     CREATE VIEW rows AS
@@ -242,7 +259,7 @@ def _billing_rows(settings: NetsuiteSettings, site: Site) -> str:
 
 
 def _lineage(record_type: RecordType, settings: NetsuiteSettings, site: Site) -> str:
-    customer = f"coalesce({_value(settings.customer_id_field)}, entity)"
+    customer = f"coalesce({_value(settings, 'customer_id_field')}, entity)"
     return f"""
         'netsuite' AS source, '{record_type}' AS record_type, left(day, 7) AS period,
         CASE type WHEN 'CustInvc' THEN 'invoice' WHEN 'CashSale' THEN 'cash_sale'
@@ -311,19 +328,19 @@ def _excluded_by(settings: NetsuiteSettings, site: Site) -> str:
 # -- columns ---------------------------------------------------------------------------------
 
 
-def _value(path: str | None) -> str:
-    """The value of a column that a setting names; blanks are none."""
-    return f"nullif(trim({identifier(alias(path))}), '')" if path else "NULL::VARCHAR"
+def _value(settings: NetsuiteSettings, setting: str) -> str:
+    """The value of the column that a setting names; blanks are none."""
+    named = settings.named().get(setting)
+    return f"nullif(trim({identifier(named.alias)}), '')" if named else "NULL::VARCHAR"
 
 
-def _day(path: str) -> str:
-    """A column as a day. A date column is asked for as text that begins with YYYY-MM-DD."""
-    return f"try_cast(left({_value(path)}, 10) AS DATE)"
+def _day(settings: NetsuiteSettings, setting: str) -> str:
+    return f"try_cast({_value(settings, setting)} AS DATE)"
 
 
 def _code(settings: NetsuiteSettings) -> str:
-    # Without the CRM's code an item would silently go by another one: the row is flagged instead.
-    return _value(settings.product_id_field) if settings.product_id_field else "itemcode"
+    # An item without the CRM's code would go by another one without a word: it is flagged instead.
+    return _value(settings, "product_id_field") if settings.product_id_field else "itemcode"
 
 
 def _products(settings: NetsuiteSettings) -> str:
@@ -333,13 +350,13 @@ def _products(settings: NetsuiteSettings) -> str:
 
 def _ends(settings: NetsuiteSettings, start: str) -> str:
     """The last day of service, included: the line's own, else by the term."""
-    end = _day(settings.service_end_field)
+    end = _day(settings, "service_end_field")
     if settings.term_field is None:
         return end
-    return f"coalesce({end}, {term_end(start, _value(settings.term_field))})"
+    return f"coalesce({end}, {term_end(start, _value(settings, 'term_field'))})"
 
 
 def _custom(settings: NetsuiteSettings) -> str:
     headings = ", ".join(map(literal, settings.custom_fields))
-    values = ", ".join(map(_value, settings.custom_fields.values()))
+    values = ", ".join(_value(settings, f"custom_fields.{name}") for name in settings.custom_fields)
     return f"map([{headings}], [{values}])::MAP(VARCHAR, VARCHAR)"
