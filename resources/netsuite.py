@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -30,12 +29,12 @@ from resources.netsuite_api import (
     API_VERSION,
     PAGE_SIZE,
     SOURCE,
-    Answer,
     NetsuiteApi,
     NetsuiteSecrets,
     QueryError,
     Row,
 )
+from resources.rest import Answer
 from revrec_pipeline.errors import SettingsError, SourceAuthError, SourceSchemaError
 from revrec_pipeline.lake import KEYS, Page
 from revrec_pipeline.mapping.netsuite import (
@@ -138,23 +137,28 @@ class NetsuiteClient:
     def _company(self) -> str:
         """The name of the first subsidiary, where there are any."""
         try:
-            _, found = self._api.query("SELECT s.id AS id, s.name AS name FROM subsidiary s ORDER BY s.id")
+            _, found = self._api.query(
+                "SELECT s.id AS id, s.name AS name FROM subsidiary s ORDER BY s.id"
+            )
         except QueryError:
             return self._account
         return found.items[0].name if found.items else self._account
 
     def server_time(self) -> datetime:
-        """The account's clock; it also tells how far the user's clocks are from UTC."""
+        """The account's clock."""
+        moment, self._offset = self._measure()
+        return moment
+
+    def _measure(self) -> tuple[datetime, timedelta]:
+        """The account's clock, and how far the integration user's clocks are from UTC."""
         answer, found = self._api.query(
             "SELECT TO_CHAR(CURRENT_TIMESTAMP, 'YYYY-MM-DD HH24:MI:SS') AS modified FROM dual"
         )
         here = _stamp(answer, found.items[0].modified).replace(tzinfo=UTC)
-        self._offset = round((here - answer.server_time) / _QUARTER) * _QUARTER
-        if abs(self._offset) > timedelta(hours=14):
-            raise SourceSchemaError(
-                SOURCE, f"the integration user's clocks are {self._offset} from UTC"
-            )
-        return answer.server_time
+        offset = round((here - answer.server_time) / _QUARTER) * _QUARTER
+        if abs(offset) > timedelta(hours=14):
+            raise SourceSchemaError(SOURCE, f"the integration user's clocks are {offset} from UTC")
+        return answer.server_time, offset
 
     def _utc(self, answer: Answer, stamp: str) -> str:
         """A stamp of the user's clocks in UTC, as text that sorts."""
@@ -162,8 +166,7 @@ class NetsuiteClient:
 
     def _distance(self) -> timedelta:
         if self._offset is None:
-            self.server_time()
-        assert self._offset is not None
+            self._offset = self._measure()[1]
         return self._offset
 
     def _select(self) -> queries.Selection:
@@ -211,15 +214,12 @@ class NetsuiteClient:
         yield from self._deletions(since, until)
         for name in self._objects:
             changed = sorted(self._changed(selection, name, since, until), key=int)
-            batches = (changed[at : at + IDS_PER_QUERY] for at in range(0, len(changed), IDS_PER_QUERY))
-            found = (
-                page
-                for batch in batches
-                for page in self._by_key(
-                    selection.headers(), f"t.id IN ({', '.join(batch)})", "t.id", _id
-                )
-            )
-            yield from self._documents(name, found)
+            yield from self._documents(name, self._by_ids(selection.headers(), changed))
+
+    def _by_ids(self, select: str, ids: list[str]) -> Iterator[tuple[Answer, list[Row]]]:
+        for start in range(0, len(ids), IDS_PER_QUERY):
+            listed = ", ".join(ids[start : start + IDS_PER_QUERY])
+            yield from self._by_key(select, f"t.id IN ({listed})", "t.id", _id)
 
     def _changed(
         self, selection: queries.Selection, name: str, since: datetime, until: datetime
@@ -233,7 +233,7 @@ class NetsuiteClient:
         return changed
 
     def _window(self, stamp: str, since: datetime, until: datetime) -> str:
-        """A stamp is in the window; its low side is inclusive, and no day is cut (airbyte#79653)."""
+        """The stamp is in the window, to the second: airbyte#79653 cut stamps to days."""
         low, high = (self._here(moment) for moment in (since, until))
         return f"{stamp} >= {queries.instant(low)} AND {stamp} < {queries.instant(high)}"
 
@@ -270,9 +270,7 @@ class NetsuiteClient:
 
     # -- documents ---------------------------------------------------------------------------
 
-    def _documents(
-        self, name: str, pages: Iterable[tuple[Answer, list[Row]]]
-    ) -> Iterator[Page]:
+    def _documents(self, name: str, pages: Iterable[tuple[Answer, list[Row]]]) -> Iterator[Page]:
         """Pages of headers, each followed by all that belongs to its documents.
 
         While headers are read on, the workers read lines; a few pages at a time are held.
@@ -323,9 +321,7 @@ class NetsuiteClient:
         if sql is None:
             return []
         try:
-            return [
-                _page(name, answer, len(rows)) for answer, rows in self._by_offset(sql) if rows
-            ]
+            return [_page(name, answer, len(rows)) for answer, rows in self._by_offset(sql) if rows]
         except _TooManyError:
             half = len(ids) // 2
             return self._listed(name, query, ids[:half]) + self._listed(name, query, ids[half:])
@@ -418,9 +414,7 @@ def _stamp(answer: Answer, text: str) -> datetime:
         ) from error
 
 
-def _keys(
-    ids: list[str], versions: list[str], periods: Sequence[str | None]
-) -> pa.RecordBatch:
+def _keys(ids: list[str], versions: list[str], periods: Sequence[str | None]) -> pa.RecordBatch:
     columns = (ids, versions, periods, periods)
     return pa.RecordBatch.from_arrays(
         [pa.array(column, pa.string()) for column in columns], schema=KEYS

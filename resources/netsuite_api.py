@@ -9,7 +9,8 @@ import re
 import threading
 import time
 from collections.abc import Mapping
-from typing import Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Self
 from urllib.parse import urlencode
 
 import jwt
@@ -35,7 +36,6 @@ from resources.rest import (
 from revrec_pipeline.errors import (
     SettingsError,
     SourceAuthError,
-    SourceError,
     SourceLimitError,
     SourceSchemaError,
     SourceTimeoutError,
@@ -62,7 +62,25 @@ _FEW_TRIES = 3
 _LIMITS = ("CONCURRENCY_LIMIT_EXCEEDED", "SSS_REQUEST_LIMIT_EXCEEDED")
 
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """OAuth 2.0 client credentials (M2M): an integration, its certificate and the private key."""
+
+    client_id: str
+    certificate_id: str
+    private_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """Token-based authentication (OAuth 1.0a): an integration, and a user's token for it."""
+
+    consumer_key: str
+    consumer_secret: str = field(repr=False)
+    token_id: str
+    token_secret: str = field(repr=False)
 
 
 class NetsuiteSecrets(BaseSettings):
@@ -94,6 +112,26 @@ class NetsuiteSecrets(BaseSettings):
         return url
 
     @property
+    def certificate(self) -> Certificate | None:
+        """The certificate, if all of it is set."""
+        if self.client_id and self.certificate_id and self.private_key:
+            key = self.private_key.get_secret_value()
+            return Certificate(self.client_id, self.certificate_id, key)
+        return None
+
+    @property
+    def access_token(self) -> AccessToken | None:
+        """The access token, if all of it is set."""
+        if self.consumer_key and self.consumer_secret and self.token_id and self.token_secret:
+            return AccessToken(
+                self.consumer_key,
+                self.consumer_secret.get_secret_value(),
+                self.token_id,
+                self.token_secret.get_secret_value(),
+            )
+        return None
+
+    @property
     def origin(self) -> str:
         """Where the account's API is."""
         return f"https://{self.account_id.lower().replace('_', '-')}.suitetalk.api.netsuite.com"
@@ -114,33 +152,32 @@ class NetsuiteSecrets(BaseSettings):
             secrets = cls.model_validate({})
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            name = f"NETSUITE_{str(first['loc'][0]).upper()}"
+            name = _variable(str(first["loc"][0]))
             if first["type"] == "missing":
                 raise SettingsError(f"{name} is not set") from None
             if first["type"] == "string_pattern_mismatch":
                 raise SettingsError(f"{name} is no account; write it like 123456_SB1") from None
             raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
-        secrets.refuse_halves()
+        if secrets.certificate is None and secrets.access_token is None:
+            raise secrets.incomplete()
         return secrets
 
-    def refuse_halves(self) -> None:
-        """Check that one way to log in is complete.
+    def incomplete(self) -> SettingsError:
+        """What to say when neither way is set: which variable the one that was begun lacks."""
+        ways = [
+            ("client_id", "certificate_id", "private_key"),
+            ("consumer_key", "consumer_secret", "token_id", "token_secret"),
+        ]
+        way, other = sorted(ways, key=lambda names: not any(getattr(self, one) for one in names))
+        missing = next(name for name in way if not getattr(self, name))
+        return SettingsError(
+            f"{_variable(missing)} is not set; set {', '.join(map(_variable, way))} together, or "
+            f"{', '.join(map(_variable, other))}"
+        )
 
-        Raises:
-            SettingsError: names the variable that is missing.
-        """
-        machine = ("client_id", "certificate_id", "private_key")
-        token = ("consumer_key", "consumer_secret", "token_id", "token_secret")
-        way, other = (machine, token) if self.client_id is not None else (token, machine)
-        if all(getattr(self, name) is None for name in token):
-            way, other = machine, token
-        for name in way:
-            if getattr(self, name) is None:
-                raise SettingsError(
-                    f"NETSUITE_{name.upper()} is not set; set "
-                    f"{', '.join(f'NETSUITE_{one.upper()}' for one in way)} together, or "
-                    f"{', '.join(f'NETSUITE_{one.upper()}' for one in other)}"
-                )
+
+def _variable(name: str) -> str:
+    return f"NETSUITE_{name.upper()}"
 
 
 class QueryError(SourceSchemaError):
@@ -198,19 +235,15 @@ class NetsuiteApi:
     """SuiteQL queries of one account, from any thread."""
 
     def __init__(self, secrets: NetsuiteSecrets, *, concurrency: int, sleep: Sleep) -> None:
-        self._secrets = secrets
-        self._sleep = sleep
-        self._used = threading.local()
-        machine = secrets.client_id is not None
-        self._login = _Login(secrets, sleep) if machine else None
-        self._signer = None if machine else _signer(secrets)
+        self._origin = secrets.origin
+        self._login = _way_in(secrets, sleep)
         self._api = RestApi(
             SOURCE,
             secrets.origin,
             api_url=secrets.api_url,
-            authorize=self._authorize,
+            authorize=self._login.headers,
             judge=self._judge,
-            expired=self._expired,
+            expired=self._login.expired,
             requests_per_second=_UNPACED,
             concurrency=concurrency,
             sleep=sleep,
@@ -220,8 +253,7 @@ class NetsuiteApi:
     def close(self) -> None:
         """Close all connections."""
         self._api.close()
-        if self._login is not None:
-            self._login.close()
+        self._login.close()
 
     def query(self, suiteql: str, offset: int = 0) -> tuple[Answer, Rows]:
         """One page of a query.
@@ -239,23 +271,8 @@ class NetsuiteApi:
             body=msgspec.json.encode({"q": suiteql}),
             headers={"Content-Type": "application/json", "Prefer": "transient"},
             # The mapping reads the account and the columns that were asked for from this.
-            name=f"POST {self._secrets.origin}{target} {suiteql}",
+            name=f"POST {self._origin}{target} {suiteql}",
         )
-
-    # -- log-in ------------------------------------------------------------------------------
-
-    def _authorize(self, method: str, url: str) -> Mapping[str, str]:
-        """The Authorization header of one try; a signature's nonce must not be used again."""
-        if self._signer is not None:
-            _, headers, _ = self._signer.sign(url, method, realm=self._secrets.realm)
-            return dict(headers)
-        assert self._login is not None
-        self._used.token = self._login.token.get()
-        return {"Authorization": f"Bearer {self._used.token}"}
-
-    def _expired(self) -> None:
-        if self._login is not None:
-            self._login.token.forget(self._used.token)
 
     def _judge(self, request: str, received: Received) -> Verdict:
         if 200 <= received.status < 300:
@@ -293,43 +310,60 @@ class NetsuiteApi:
         return SourceSchemaError(SOURCE, f"{request} answered {received.summary} ({words})")
 
     def _refused(self, words: str) -> Verdict:
-        names = "NETSUITE_ACCOUNT_ID, the consumer key and the access token"
-        if self._login is not None:
-            names = "NETSUITE_ACCOUNT_ID and the certificate's role"
         refused = Passing(
             "HTTP 401, which also means too many requests at a time",
             SourceAuthError(
                 SOURCE,
-                f"the account refused the credentials ({words}); check {names}, and the clock of "
-                "this machine",
+                f"the account refused the credentials ({words}); check {self._login.names}, and "
+                "the clock of this machine",
             ),
             tries=_FEW_TRIES,
         )
-        if self._login is None:
-            return refused
-        return Expired("the access token was refused", otherwise=refused)
+        if isinstance(self._login, _Tokens):
+            return Expired("the access token was refused", otherwise=refused)
+        return refused
 
 
-def _signer(secrets: NetsuiteSecrets) -> Signer:
-    assert secrets.consumer_secret is not None
-    assert secrets.token_secret is not None
-    return Signer(
-        secrets.consumer_key,
-        client_secret=secrets.consumer_secret.get_secret_value(),
-        resource_owner_key=secrets.token_id,
-        resource_owner_secret=secrets.token_secret.get_secret_value(),
-        signature_method=SIGNATURE_HMAC_SHA256,
-        realm=secrets.realm,
-    )
+class _Signature:
+    """Token-based authentication: each try is signed anew, for NetSuite takes a nonce only once."""
+
+    names = "NETSUITE_ACCOUNT_ID, NETSUITE_CONSUMER_KEY, NETSUITE_TOKEN_ID and their secrets"
+
+    def __init__(self, token: AccessToken, realm: str) -> None:
+        self._realm = realm
+        self._signer = Signer(
+            token.consumer_key,
+            client_secret=token.consumer_secret,
+            resource_owner_key=token.token_id,
+            resource_owner_secret=token.token_secret,
+            signature_method=SIGNATURE_HMAC_SHA256,
+            realm=realm,
+        )
+
+    def headers(self, method: str, url: str) -> Mapping[str, str]:
+        """The signature of one try. It is over NetSuite's own URL, wherever the request goes."""
+        verb: Any = method  # declared as one of nine literals
+        _, headers, _ = self._signer.sign(url, verb, realm=self._realm)
+        return dict(headers)
+
+    def expired(self) -> None:
+        """Nothing expires."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
-class _Login:
-    """Access tokens for a certificate: OAuth 2.0 client credentials with a signed assertion."""
+class _Tokens:
+    """OAuth 2.0 client credentials: access tokens for assertions signed with a certificate."""
 
-    def __init__(self, secrets: NetsuiteSecrets, sleep: Sleep) -> None:
-        self._secrets = secrets
-        self._key, self._algorithm = _private_key(secrets)
-        self.token = Token(self._fetch)
+    names = "NETSUITE_ACCOUNT_ID and the role that the certificate is mapped to"
+
+    def __init__(self, certificate: Certificate, secrets: NetsuiteSecrets, sleep: Sleep) -> None:
+        self._certificate = certificate
+        self._audience = f"{secrets.origin}{_TOKEN_PATH}"
+        self._key, self._algorithm = _private_key(certificate)
+        self._token = Token(self._fetch)
+        self._used = threading.local()
         self._api = RestApi(
             SOURCE,
             secrets.origin,
@@ -340,6 +374,15 @@ class _Login:
             concurrency=1,
             sleep=sleep,
         )
+
+    def headers(self, _method: str, _url: str) -> Mapping[str, str]:
+        """The token of one try."""
+        self._used.token = self._token.get()
+        return {"Authorization": f"Bearer {self._used.token}"}
+
+    def expired(self) -> None:
+        """The token that this thread used last was refused."""
+        self._token.forget(self._used.token)
 
     def close(self) -> None:
         """Close the connection."""
@@ -364,9 +407,9 @@ class _Login:
     def _assertion(self) -> str:
         now = int(time.time())
         claims = {
-            "iss": self._secrets.client_id,
+            "iss": self._certificate.client_id,
             "scope": ["rest_webservices"],
-            "aud": f"{self._secrets.origin}{_TOKEN_PATH}",
+            "aud": self._audience,
             "iat": now,
             "exp": now + _ASSERTION_SECONDS,
         }
@@ -374,20 +417,27 @@ class _Login:
             claims,
             self._key,
             algorithm=self._algorithm,
-            headers={"kid": self._secrets.certificate_id},
+            headers={"kid": self._certificate.certificate_id},
         )
 
 
+def _way_in(secrets: NetsuiteSecrets, sleep: Sleep) -> _Signature | _Tokens:
+    if secrets.certificate is not None:
+        return _Tokens(secrets.certificate, secrets, sleep)
+    if secrets.access_token is not None:
+        return _Signature(secrets.access_token, secrets.realm)
+    raise secrets.incomplete()
+
+
 def _private_key(
-    secrets: NetsuiteSecrets,
+    certificate: Certificate,
 ) -> tuple[rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, str]:
     """The certificate's key and the algorithm for it. NetSuite takes PS256 and ES256, no RS256.
 
     Raises:
         SettingsError: it is no such key.
     """
-    assert secrets.private_key is not None
-    text = secrets.private_key.get_secret_value().replace("\\n", "\n")
+    text = certificate.private_key.replace("\\n", "\n")
     try:
         key = load_pem_private_key(text.encode(), password=None)
     except (ValueError, TypeError):
@@ -430,5 +480,3 @@ def _reason(received: Received) -> tuple[str, str]:
     if isinstance(problem.error, _ScriptError):
         return problem.error.code or "no code", problem.error.message
     return problem.error or "no code", ""
-
-

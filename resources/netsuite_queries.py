@@ -260,9 +260,7 @@ def _present(columns: Iterable[Column], lacking: frozenset[tuple[str, str]]) -> 
     return tuple(by_name.values())
 
 
-def _lacking(
-    try_query: Callable[[str], object], table: str, columns: list[str]
-) -> Iterable[str]:
+def _lacking(try_query: Callable[[str], object], table: str, columns: list[str]) -> Iterable[str]:
     """Which of these columns a table has not; all of them, if there is no such table."""
     left = list(columns)
     while left:

@@ -1,4 +1,4 @@
-"""NetSuite: invoices, cash sales, credit memos, cash refunds as billing lines; orders as order lines.
+"""NetSuite: invoices and credits as billing lines, sales orders or invoices as order lines.
 
 What is here: the settings, which columns are read, when a document counts, and what its columns
 mean. Which lines of a transaction are sales, and how discounts and taxes are spread over them, is
@@ -214,7 +214,7 @@ def _order_rows(settings: NetsuiteSettings, site: Site) -> str:
     SELECT {_lineage(RecordType.SALES, settings, site)},
         number AS order_number, key AS order_item_number, number AS order_name,
         {_products(settings)}, NULL::VARCHAR AS product_family,
-        {_value(settings, 'product_type_field')} AS product_type,
+        {_value(settings, "product_type_field")} AS product_type,
         billed_on AS order_start_date,
         CASE WHEN key IS NOT NULL THEN starts END AS service_start_date,
         {_ends(settings, "starts")} AS service_end_date,
@@ -319,9 +319,7 @@ def _excluded_by(settings: NetsuiteSettings, site: Site) -> str:
     rules.append("WHEN kind = 'payment' THEN 'payment'")
     if settings.exclude_products:
         codes = text_list(settings.exclude_products)
-        rules.append(
-            f"WHEN list_contains({codes}, {_code(settings)}) THEN 'excluded_product'"
-        )
+        rules.append(f"WHEN list_contains({codes}, {_code(settings)}) THEN 'excluded_product'")
     return f"CASE {' '.join(rules)} END"
 
 

@@ -246,13 +246,16 @@ _ALL_BEAR = """(
         ON sale.landing = reduction.landing AND sale.transaction = reduction.transaction
     WHERE reduction.kind = '{kind}' AND sale.kind = 'sale')"""
 
-_LINES = """
+_LINES = (
+    """
 CREATE TEMP TABLE netsuite_net AS
-""" + _added(
-    _spread("document_discount", _ALL_BEAR.format(kind="document_discount"), "net"), "net"
-) + """;
+"""
+    + _added(_spread("document_discount", _ALL_BEAR.format(kind="document_discount"), "net"), "net")
+    + """;
 CREATE TEMP TABLE netsuite_tax AS
-""" + _spread("tax", _ALL_BEAR.format(kind="tax"), "net") + """;
+"""
+    + _spread("tax", _ALL_BEAR.format(kind="tax"), "net")
+    + """;
 
 CREATE VIEW netsuite_link AS
 WITH link AS (SELECT landing, it.* FROM ({links})),
@@ -301,3 +304,4 @@ FROM netsuite_document AS document
 LEFT JOIN whole ON whole.landing = document.landing AND whole.transaction = document.id
 LEFT JOIN sold ON sold.landing = document.landing AND sold.transaction = document.id;
 """
+)

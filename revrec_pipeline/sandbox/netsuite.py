@@ -80,11 +80,12 @@ class NetsuiteSandbox:
     # -- control -----------------------------------------------------------------------------
 
     def control(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """`story`, `add`, `edit`, `edit_line`, `edit_master`, `delete`, `delete_line`, `void`, …
+        """`story`, `add`, `void`, `edit`, `delete`, also of one line (`edit_line`, `delete_line`).
 
         Documents are named by `number` or `id`, lines by `position` (from 0) in their document.
         `reverse` voids by a journal of a `day`; `bulk` adds `count` invoices on a `day`;
-        `deletion` records that some other record was deleted; `configure` sets the `zone` of the
+        `edit_master` changes a customer or an item; `deletion` records that some record was
+        deleted; `configure` sets the `zone` of the
         user's clocks, the features that the account goes `without`, how many requests it may have
         at a time (`concurrency`) and how long each takes (`latency`); `expire` ends all tokens.
         """
@@ -128,7 +129,7 @@ class NetsuiteSandbox:
         return int(command["id"]) if "id" in command else self._books.find(command["number"])
 
     def _line(self, command: Mapping[str, Any]) -> int:
-        return self._books.lines(self._document(command))[command["position"]]
+        return self._books.lines(self._document(command))[int(command["position"])]
 
     def _add(self, command: Mapping[str, Any]) -> dict[str, Any]:
         lines = [

@@ -27,7 +27,7 @@ TOKEN_PATH = "/services/rest/auth/oauth2/v1/token"  # noqa: S105 - a path
 CLIENT_ID = "b5c1d0sandboxIntegrationClientId"
 CERTIFICATE_ID = "7kQsandboxCertificateId"
 CONSUMER_KEY, CONSUMER_SECRET = "ck-sandbox-integration", "cs-sandbox-only"
-TOKEN_ID, TOKEN_SECRET = "ti-sandbox-user", "ts-sandbox-only"  # noqa: S105 - opens the sandbox only
+TOKEN_ID, TOKEN_SECRET = "ti-sandbox-user", "ts-sandbox-only"
 LIFETIME = timedelta(hours=1)
 #: How far a signature's timestamp may be off.
 _TOLERANCE = 300

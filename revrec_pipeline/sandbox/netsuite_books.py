@@ -1,4 +1,4 @@
-"""The books of the sandbox's NetSuite account: its tables, and what posting a document does to them.
+"""The books of the sandbox's NetSuite account: its tables, and what posting does to them.
 
 Which documents there are is in `netsuite_data`, how the tables are asked is in `netsuite_sql`.
 Amounts are signed as in the ledger: what was sold is a credit, and so negative.
@@ -47,13 +47,14 @@ INSERT INTO dual VALUES ('X');
 CREATE TABLE statusname (code PRIMARY KEY, name);
 """
 _SHOWN = {
-    "entity": "SELECT entityid || ' ' || coalesce(companyname, altname, '') FROM customer WHERE id = ?",
+    "entity": "SELECT trim(entityid || ' ' || ifnull(companyname, '')) FROM customer WHERE id = ?",
     "currency": "SELECT name FROM currency WHERE id = ?",
     "item": "SELECT fullname FROM item WHERE id = ?",
     "subsidiary": "SELECT fullname FROM subsidiary WHERE id = ?",
     "createdfrom": "SELECT recordtype || ' #' || tranid FROM [transaction] WHERE id = ?",
     "status": "SELECT name FROM statusname WHERE code = ?",
 }  # fmt: skip
+_OWNER = "SELECT [transaction] FROM transactionline WHERE uniquekey = ?"
 #: Transaction type → record type, name in deletions, sign of a sale, statuses by letter.
 TYPES: Mapping[str, tuple[str, str, int, Mapping[str, str]]] = {
     "CustInvc": ("invoice", "Invoice", -1, {"A": "Open", "B": "Paid In Full",
@@ -123,11 +124,8 @@ class Books:
         stamp = self._stamp(_FIRST_DAY)
         codes = list(company.PRICE_FACTORS)
         self.currencies = {code: number for number, code in enumerate(codes, start=1)}
-        insert(
-            self._db,
-            "currency",
-            ({"id": number, "name": code, "symbol": code} for code, number in self.currencies.items()),
-        )  # fmt: skip
+        for code, number in self.currencies.items():
+            insert(self._db, "currency", [{"id": number, "name": code, "symbol": code}])
         for number, (name, code, _) in _SUBSIDIARIES.items():
             row = {
                 "id": number,
@@ -214,9 +212,10 @@ class Books:
         counted = [line for line in sold if _carries(line)]
         net = sum((line.amount or Decimal(0) for line in counted), Decimal(0))
         if tax is not None:
-            base = net - sum((line.amount or 0 for line in sold if line.item == "Courier"), Decimal(0))
-            sold.append(Sold(tax[0], None, _rounded(base * tax[1] / 100, currency), {"taxline": "T"}))
-            net += sold[-1].amount or 0
+            shipped = sum((line.amount or 0 for line in sold if line.item == "Courier"), Decimal(0))
+            taxed = _rounded((net - shipped) * tax[1] / 100, currency)
+            sold.append(Sold(tax[0], None, taxed, {"taxline": "T"}))
+            net += taxed
         row = {
             "id": identifier,
             "tranid": number,
@@ -242,7 +241,7 @@ class Books:
         main = Sold(None, None, -net, {"mainline": "T"})
         before = self._sold_lines(made_from) if made_from else []
         for place, line in enumerate([main, *sold]):
-            key, posted = self._line(identifier, place, line, sign, rate, currency, shared)
+            key, posted = self._line(identifier, place, line, sign, rate, shared)
             if before and posted["itemtype"] is not None and posted["taxline"] == "F":
                 self._link(before.pop(0), identifier, place, kind, posted["foreignamount"])
             if posted["itemtype"] == "InvtPart" and kind != "SalesOrd":
@@ -257,7 +256,6 @@ class Books:
         line: Sold,
         sign: int,
         rate: Decimal,
-        currency: str,
         shared: Mapping[str, Any],
     ) -> tuple[int, dict[str, Any]]:
         amount = None if line.amount is None else sign * line.amount
@@ -343,7 +341,12 @@ class Books:
         ).fetchall()
 
     def _link(
-        self, before: tuple[int, int, str], document: int, line: int, kind: str, amount: float | None
+        self,
+        before: tuple[int, int, str],
+        document: int,
+        line: int,
+        kind: str,
+        amount: float | None,
     ) -> None:
         previous, previous_line, previous_kind = before
         row = {
@@ -368,7 +371,7 @@ class Books:
         """Change columns of a line; the header's stamp moves only where `header` says so."""
         self._update("transactionline", "uniquekey", key, fields, "linelastmodifieddate")
         if header:
-            self.edit(self._one("SELECT [transaction] FROM transactionline WHERE uniquekey = ?", key), {})
+            self.edit(self._one(_OWNER, key), {})
 
     def edit_master(self, table: str, identifier: int, fields: Mapping[str, Any]) -> None:
         """Change columns of a customer or an item; no transaction's stamp moves."""
@@ -376,7 +379,7 @@ class Books:
 
     def delete_line(self, key: int) -> None:
         """A line goes without a trace, but that the header was saved."""
-        transaction = self._one("SELECT [transaction] FROM transactionline WHERE uniquekey = ?", key)
+        transaction = self._one(_OWNER, key)
         self._db.execute("DELETE FROM transactionline WHERE uniquekey = ?", [key])
         self.edit(transaction, {})
 

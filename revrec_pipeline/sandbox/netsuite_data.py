@@ -1,10 +1,9 @@
-"""What the company booked in NetSuite: the business of three years, and what the demo's story changes.
+"""What the company booked in NetSuite in three years, and what the demo's story changes.
 
 Most documents follow a pattern over months and customers. The table `_SPECIAL` holds those that
 each show one thing that real accounts do.
 """
 
-from collections.abc import Mapping
 from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -31,11 +30,15 @@ _SALES_TAX, _VAT = ("Sales Tax NY", Decimal("8.875")), ("VAT", Decimal(19))
 # Type | number | customer | day | lines, separated by ";" | header columns. A line is an item, a
 # quantity where it has one, and further columns; `-` stands for no item.
 _SPECIAL = """
-CustInvc | INV-DISC   | lumen       | 2025-01-15 | PLAT-PRO 1; SEAT 9; Partner Discount 10% amount=-10% |
-CustInvc | INV-SUBT   | bluepeak    | 2025-02-12 | PLAT-STD 1; SEAT 7; Subtotal; Goodwill amount=-100; TRAINING 1 |
+CustInvc | INV-DISC   | lumen       | 2025-01-15 | PLAT-PRO 1; SEAT 9; \
+    Partner Discount 10% amount=-10% |
+CustInvc | INV-SUBT   | bluepeak    | 2025-02-12 | PLAT-STD 1; SEAT 7; \
+    Subtotal; Goodwill amount=-100; TRAINING 1 |
 CustInvc | INV-HEAD   | vireo       | 2025-03-10 | PLAT-STD 1; SEAT 3; TRAINING 1 | discount=100.01
-CustInvc | INV-GROUP  | cedarhealth | 2025-04-08 | Onboarding Bundle 1; ONBOARD 1; TRAINING 2; End of Group; Goodwill amount=-450; SEAT 5 |
-CustInvc | INV-KIT    | tallgrass   | 2025-05-14 | STARTER-KIT 1 amount=999; 00420 1 amount=649 kitcomponent=T; SEAT 9 amount=350 kitcomponent=T; SUP-GOLD 1 |
+CustInvc | INV-GROUP  | cedarhealth | 2025-04-08 | Onboarding Bundle 1; ONBOARD 1; TRAINING 2; \
+    End of Group; Goodwill amount=-450; SEAT 5 |
+CustInvc | INV-KIT    | tallgrass   | 2025-05-14 | STARTER-KIT 1 amount=999; \
+    00420 1 amount=649 kitcomponent=T; SEAT 9 amount=350 kitcomponent=T; SUP-GOLD 1 |
 CustInvc | INV-SHIP   | harborfoods | 2025-06-17 | 00420 12; Courier amount=85.50; Note | tax=us
 CustInvc | INV-TAX    | northwind   | 2025-07-09 | PLAT-PRO 1; SEAT 25; API-USAGE 31 | tax=us
 CustInvc | INV-JPY    | sakura      | 2025-08-20 | PLAT-PRO 1; SEAT 30; SEAT 1 | discount=1000
@@ -49,7 +52,7 @@ CustInvc | INV-AMP    | camden      | 2026-01-13 | Consulting & Advice 4 amount=
 CustInvc | INV-NOCUR  | mueller     | 2026-01-27 | PLAT-PRO 1 | currency=none
 CustInvc | none       | oxbow       | 2026-02-10 | PLAT-STD 1; SEAT 10 |
 CustInvc | INV-EMPTY  | atelier     | 2026-02-24 | Note | foreigntotal=0
-CustInvc | INV-NODATE | fiordi      | 2026-03-05 | PLAT-STD 1 trandates=none; SEAT 18 trandates=none |
+CustInvc | INV-NODATE | fiordi      | 2026-03-05 | PLAT-STD 1 dates=none; SEAT 18 dates=none |
 CustInvc | INV-ERROR  | thistle     | 2026-04-14 | PLAT-PRO 1; SEAT 64 | tax=eu
 CustInvc | INV-TWICE  | tulip       | 2026-05-19 | PLAT-ENT 1; SUP-GOLD 1 |
 CustInvc | INV-FLAT   | minato      | 2026-05-26 | TRAINING amount=270000 |
@@ -116,9 +119,7 @@ def story(books: Books) -> dict[str, Any]:
     }
 
 
-def _pattern(
-    books: Books, kind: str, number: int, customer: company.Customer, day: date
-) -> None:
+def _pattern(books: Books, kind: str, number: int, customer: company.Customer, day: date) -> None:
     """One document of the ordinary business."""
     lines = _lines(_BUNDLES[number % len(_BUNDLES)], customer, day)
     text = day.isoformat()
@@ -146,11 +147,13 @@ def _pattern(
         case "CustCred":
             books.add(kind, f"CM{1000 + number}", customer, text, lines[:1], tax=tax, **shared)
         case "CashSale":
-            books.add(kind, f"CS{1000 + number}", customer, text, lines, tax=tax, closedate=text, **shared)
+            shared["closedate"] = text
+            books.add(kind, f"CS{1000 + number}", customer, text, lines, tax=tax, **shared)
         case _:
-            paid = number % 3
-            header = {"status": "B", "closedate": (day + timedelta(days=20)).isoformat()} if paid else {}
-            books.add(kind, f"INV{1000 + number}", customer, text, lines, tax=tax, **shared, **header)
+            if number % 3:
+                paid = (day + timedelta(days=20)).isoformat()
+                shared |= {"status": "B", "closedate": paid}
+            books.add(kind, f"INV{1000 + number}", customer, text, lines, tax=tax, **shared)
 
 
 def _special(books: Books, row: str) -> None:
@@ -212,7 +215,7 @@ def _line(
         price = company.list_price(item, customer.currency)
         amount = _rounded(price * quantity, customer.currency)
     columns: dict[str, Any] = dict(fields)
-    if product and product.term_months and columns.pop("trandates", None) is None:
+    if product and product.term_months and columns.pop("dates", None) is None:
         columns["revrecstartdate"] = day.isoformat()
         columns["revrecenddate"] = (_a_month_later(day) - timedelta(days=1)).isoformat()
         columns["custcol_term_months"] = str(product.term_months)

@@ -132,7 +132,7 @@ class Tables:
     def _to_char(self, value: Any, wanted: str) -> str | None:
         if value is None:
             return None
-        moment = self._here(value) if ":" in str(value) else datetime.fromisoformat(value)  # noqa: DTZ007
+        moment = self._here(value) if ":" in str(value) else datetime.fromisoformat(value)
         return moment.strftime(_FORMATS[wanted])
 
     def _to_timestamp(self, text: str, given: str) -> str:
@@ -223,7 +223,10 @@ def _explain(message: str, tables: Mapping[str, str]) -> str:
         record = match[1]
     else:
         return f"Invalid or unsupported search: {message}."
-    return f"Search error occurred: Field '{match[2]}' for record '{record}' was not found. Reason: NOT_EXPOSED"  # noqa: E501
+    return (
+        f"Search error occurred: Field '{match[2]}' for record '{record}' was not found. "
+        "Reason: NOT_EXPOSED"
+    )
 
 
 def insert(db: sqlite3.Connection, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
