@@ -323,6 +323,10 @@ class NetsuiteClient:
         try:
             return [_page(name, answer, len(rows)) for answer, rows in self._by_offset(sql) if rows]
         except _TooManyError:
+            if len(ids) == 1:
+                raise SourceSchemaError(
+                    SOURCE, f"transaction {ids[0]} has more than {ROW_CAP} rows of {name}"
+                ) from None
             half = len(ids) // 2
             return self._listed(name, query, ids[:half]) + self._listed(name, query, ids[half:])
 

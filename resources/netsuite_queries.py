@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from resources.netsuite_api import SOURCE, QueryError, UnexpectedError
-from revrec_pipeline.errors import SourceSchemaError
+from revrec_pipeline.errors import SettingsError, SourceSchemaError
 from revrec_pipeline.mapping.netsuite import OBJECTS, TABLES, NetsuiteSettings
 
+#: Wider results come back without rows and without any word (Estuary).
+_WIDEST = 100
 _DAY, _INSTANT = "'YYYY-MM-DD'", "'YYYY-MM-DD HH24:MI:SS'"
 _FORMS = {
     "value": "{}",
@@ -208,12 +210,14 @@ def select(try_query: Callable[[str], object], settings: NetsuiteSettings) -> Se
 
     Raises:
         SourceSchemaError: it lacks one that nothing works without.
+        SettingsError: the settings name more columns than a query may have.
     """
     named = settings.named()
     chosen = [
         Column(one.alias, one.table, one.column, one.form, optional=f"the setting {setting}")
         for setting, one in named.items()
     ]
+    _refuse_too_many(len(chosen))
     wanted: dict[str, dict[str, None]] = {}
     for column in (*_HEADER, *_LINE, *_USED, *chosen):
         wanted.setdefault(column.table, {})[column.column] = None
@@ -253,6 +257,15 @@ def select(try_query: Callable[[str], object], settings: NetsuiteSettings) -> Se
         missing=tuple(missing),
         wrong=tuple(wrong),
     )
+
+
+def _refuse_too_many(chosen: int) -> None:
+    most = _WIDEST - max(len(_HEADER), len(_LINE) + 2)
+    if chosen > most:
+        raise SettingsError(
+            f"sources.netsuite names {chosen} columns, and {most} are possible: NetSuite answers "
+            f"queries of more than {_WIDEST} columns with no rows at all; shorten custom_fields"
+        )
 
 
 def _present(columns: Iterable[Column], lacking: frozenset[tuple[str, str]]) -> tuple[Column, ...]:

@@ -90,7 +90,7 @@ class NetsuiteSandbox:
         at a time (`concurrency`) and how long each takes (`latency`); `expire` ends all tokens.
         """
         books = self._books
-        self._changed = True
+        self._changed |= command.get("op") not in ("configure", "expire")
         try:
             match command.get("op"):
                 case "story":

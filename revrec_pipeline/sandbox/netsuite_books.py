@@ -363,9 +363,9 @@ class Books:
 
     # -- what happens to documents -----------------------------------------------------------
 
-    def edit(self, transaction: int, fields: Mapping[str, Any]) -> None:
+    def edit(self, transaction: int, fields: Mapping[str, Any], at: datetime | None = None) -> None:
         """Change columns of the header, which moves its stamp."""
-        self._update("transaction", "id", transaction, fields, "lastmodifieddate")
+        self._update("transaction", "id", transaction, fields, "lastmodifieddate", at)
 
     def edit_line(self, key: int, fields: Mapping[str, Any], *, header: bool = False) -> None:
         """Change columns of a line; the header's stamp moves only where `header` says so."""
@@ -403,15 +403,15 @@ class Books:
         }
         insert(self._db, "deletedrecord", [row])
 
-    def void(self, transaction: int) -> None:
+    def void(self, transaction: int, at: datetime | None = None) -> None:
         """Void by flag: all amounts become nothing."""
-        self.edit(transaction, {"voided": "T", "status": "V", "foreigntotal": 0.0})
+        self.edit(transaction, {"voided": "T", "status": "V", "foreigntotal": 0.0}, at)
         self._db.execute(
             "UPDATE transactionline SET foreignamount = 0, netamount = 0 WHERE [transaction] = ?",
             [transaction],
         )
 
-    def reverse(self, transaction: int, day: str) -> int:
+    def reverse(self, transaction: int, day: str, at: datetime | None = None) -> int:
         """Void by a journal of a later day: the document itself stays as it is."""
         key = self._one("SELECT entity FROM [transaction] WHERE id = ?", transaction)
         customer = next(one for one in company.CUSTOMERS if self.customers[one.key] == key)
@@ -421,7 +421,7 @@ class Books:
             customer,
             day,
             [Sold(None, None, None)],
-            at=self._clock.now(),
+            at=at or self._clock.now(),
             made_from=transaction,
             void="T",
         )
@@ -467,9 +467,15 @@ class Books:
         self._next_key += count
 
     def _update(
-        self, table: str, key: str, value: int, fields: Mapping[str, Any], stamp: str
+        self,
+        table: str,
+        key: str,
+        value: int,
+        fields: Mapping[str, Any],
+        stamp: str,
+        at: datetime | None = None,
     ) -> None:
-        changed = {**fields, stamp: self._stamp(self._clock.now())}
+        changed = {**fields, stamp: self._stamp(at or self._clock.now())}
         columns = ", ".join(f"[{name}] = ?" for name in changed)
         self._db.execute(
             f"UPDATE [{table}] SET {columns} WHERE [{key}] = ?", [*changed.values(), value]

@@ -4,7 +4,7 @@ Most documents follow a pattern over months and customers. The table `_SPECIAL` 
 each show one thing that real accounts do.
 """
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -25,6 +25,7 @@ _BUNDLES = (
 )
 #: What each document of a month is; an order is invoiced at once, a credit takes back a line.
 _PATTERN = ("CustInvc", "SalesOrd", "CustInvc", "CashSale", "CustInvc", "SalesOrd", "CustCred")
+_CLEANED = datetime(2025, 12, 1, 16, 0, tzinfo=UTC)
 _SALES_TAX, _VAT = ("Sales Tax NY", Decimal("8.875")), ("VAT", Decimal(19))
 
 # Type | number | customer | day | lines, separated by ";" | header columns. A line is an item, a
@@ -87,8 +88,8 @@ def build(books: Books) -> None:
         [Sold("PLAT-STD", Decimal(1), Decimal(125))],
         made_from=credited,
     )
-    books.void(books.find("INV-VOID"))
-    books.reverse(books.find("INV-JVOID"), "2025-12-01")
+    books.void(books.find("INV-VOID"), _CLEANED)
+    books.reverse(books.find("INV-JVOID"), "2025-12-01", _CLEANED)
 
 
 def story(books: Books) -> dict[str, Any]:

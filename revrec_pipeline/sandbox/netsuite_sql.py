@@ -73,7 +73,9 @@ class Tables:
             ("now_here", 0, lambda: self._now().strftime(_STORED)),
             ("builtin_df", 2, self._display),
         ):
-            self.db.create_function(name, arguments, function)
+            # What depends on literals only is then computed once a query, and not once a row.
+            constant = name in ("to_date", "to_timestamp")
+            self.db.create_function(name, arguments, function, deterministic=constant)
 
     # -- queries -----------------------------------------------------------------------------
 
