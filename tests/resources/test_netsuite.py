@@ -165,7 +165,7 @@ def test_a_missing_variable_is_named(
 
 def test_no_variable_at_all_asks_for_the_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NETSUITE_ACCOUNT_ID", "123456")
-    with pytest.raises(SettingsError, match="^NETSUITE_CLIENT_ID is not set"):
+    with pytest.raises(SettingsError, match=r"^NETSUITE_CLIENT_ID is not set"):
         NetsuiteSecrets.from_env()
 
 
