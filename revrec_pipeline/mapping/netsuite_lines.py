@@ -110,8 +110,9 @@ def _posted(columns: Iterable[str]) -> str:
     WITH line AS (
         SELECT found.landing, found.page AS line_page, it.* EXCLUDE (modified),
             document.currency, document.object,
-            -coalesce(try_cast(it.foreignamount AS DECIMAL(18, 4)),
-                      try_cast(it.netamount AS DECIMAL(18, 4))) AS gross,
+            -- `netamount` is in the subsidiary's currency: right only where there is no other.
+            -try_cast(CASE WHEN contains(found.request, ' AS foreignamount') THEN it.foreignamount
+                ELSE it.netamount END AS DECIMAL(18, 4)) AS gross,
             row_number() OVER (
                 PARTITION BY found.landing, it.transaction
                 ORDER BY try_cast(it.sequence AS BIGINT), try_cast(it.line AS BIGINT), it.key

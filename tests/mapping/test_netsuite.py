@@ -21,7 +21,7 @@ from revrec_pipeline.model import CANONICAL, RecordType
 SITE = Site(timezone="UTC", home_currency="USD", conversion_date=None)
 REQUEST = (
     "POST https://123456-sb1.suitetalk.api.netsuite.com/services/rest/query/v1/suiteql?limit=1000"
-    "&offset=0 SELECT t.id AS id, cu.symbol AS currency FROM transaction t"
+    "&offset=0 SELECT t.id AS id, cu.symbol AS currency, tl.foreignamount AS foreignamount FROM x"
 )
 Row = dict[str, Any]
 
@@ -140,7 +140,7 @@ class Pages:
                     **one,
                 }
             )
-        self.page("transaction_line", numbered, landing=landing)
+        self.page("transaction_line", numbered, request=request, landing=landing)
         winner = {
             "object": name,
             "id": header["id"],
@@ -317,9 +317,14 @@ def test_the_amount_is_in_the_documents_currency_and_not_in_the_subsidiarys() ->
     assert (row["amount"], row["currency"]) == (Decimal(15000), "JPY")
 
 
+def test_a_line_without_an_amount_in_a_foreign_currency_is_not_read_in_the_base_currency() -> None:
+    header = invoice(currency="JPY")
+    assert amounts(billing(line(foreignamount=None, netamount="-100"), header=header)) == [None]
+
+
 def test_an_account_without_currencies_is_in_the_home_currency() -> None:
     pages = Pages()
-    without = REQUEST.replace(", cu.symbol AS currency", "")
+    without = REQUEST.partition(", cu.symbol")[0]
     header = {key: value for key, value in invoice().items() if key not in ("currency", "total")}
     sold = line(netamount="-80", foreignamount=None)
     pages.add(header, main_line("80") | {"foreignamount": None}, sold, request=without)
