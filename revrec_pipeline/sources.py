@@ -5,6 +5,7 @@ The resource of a source is found by name: `resources.<name>`.
 
 from revrec_pipeline.mapping import Source, hubspot, salesforce, stripe
 from revrec_pipeline.mapping import Source, chargebee, salesforce, stripe
+from revrec_pipeline.mapping import Source, netsuite, salesforce, stripe
 
 SOURCES: dict[str, Source] = {
     source.name: source
@@ -12,6 +13,7 @@ SOURCES: dict[str, Source] = {
         salesforce.SOURCE,
         hubspot.SOURCE,
         chargebee.SOURCE,
+        netsuite.SOURCE,
         stripe.SOURCE,
     )
 }
