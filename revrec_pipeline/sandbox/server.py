@@ -19,6 +19,7 @@ from revrec_pipeline.errors import UsageError
 from revrec_pipeline.sandbox.clock import Clock
 from revrec_pipeline.sandbox.control import Control
 from revrec_pipeline.sandbox.faults import FaultMiddleware, Faults
+from revrec_pipeline.sandbox.sage_intacct import SageIntacctSandbox
 from revrec_pipeline.sandbox.salesforce import SalesforceSandbox
 from revrec_pipeline.sandbox.source import SandboxSource
 from revrec_pipeline.sandbox.stripe import StripeSandbox
@@ -31,6 +32,7 @@ def build_sources(clock: Clock) -> list[SandboxSource]:
     return [
         SalesforceSandbox(clock),
         StripeSandbox(clock),
+        SageIntacctSandbox(clock),
     ]
 
 
