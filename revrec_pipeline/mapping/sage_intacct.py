@@ -235,11 +235,11 @@ def _lineage(record_type: RecordType, kind: str, customer: str) -> str:
     return f"""
         'sage_intacct' AS source, '{record_type}' AS record_type,
         strftime(document.created_on, '%Y-%m') AS period,
-        '{kind}' AS document_type, document."RECORDNO" AS document_id,
-        line."RECORDNO" AS line_id, document.version AS source_version,
+        '{kind}' AS document_type, document.it."RECORDNO" AS document_id,
+        line.it."RECORDNO" AS line_id, document.version AS source_version,
         document.landing AS raw_batch, coalesce(line.page, document.page)::INTEGER AS raw_page,
-        document."RECORD_URL" AS url,
-        coalesce(document.rule, line.rule, product_rule(line."ITEMID")) AS excluded_by,
+        document.it."RECORD_URL" AS url,
+        coalesce(document.rule, line.rule, product_rule(line.it."ITEMID")) AS excluded_by,
         {customer} AS customer_id"""
 
 
@@ -253,7 +253,7 @@ def _value(settings: SageIntacctSettings, setting: str, kind: str, fallback: str
     if places is None:
         return fallback
     owners = {kind: "document", LINES[kind]: "line"}
-    found = [f"{owners[name]}.{identifier(path)}" for name, path in places if name in owners]
+    found = [f"{owners[name]}.it.{identifier(path)}" for name, path in places if name in owners]
     return f"coalesce({', '.join(found)})" if found else "NULL::VARCHAR"
 
 
@@ -268,7 +268,7 @@ def _custom_fields(settings: SageIntacctSettings, kind: str) -> str:
 
 def _ends(settings: SageIntacctSettings, kind: str, start: str) -> str:
     """The last day of service: the line's own, else by the term in months."""
-    end = 'day(line."REVRECENDDATE")'
+    end = 'day(line.it."REVRECENDDATE")'
     if settings.term_field is None:
         return end
     return f"coalesce({end}, {term_end(start, _value(settings, 'term_field', kind, 'NULL'))})"
@@ -280,88 +280,111 @@ def _ends(settings: SageIntacctSettings, kind: str, start: str) -> str:
 def _receivables(kind: str, settings: SageIntacctSettings) -> str:
     """Create `<kind>_document` and `<kind>_item`: headers with their rule, rows with net amounts.
 
-    Headers and rows are tables, so that each page is parsed once.
+    Headers and rows are tables, so that each page is parsed once. Sums are taken over the few
+    columns that they need: a window over whole records took more than 256 MB for a dozen of them.
     """
     billed_on = "created_on"
     if settings.paid_invoices_only:
-        billed_on = 'coalesce(day("WHENPAID"), created_on)'
-    paid = "CASE WHEN lower(\"STATE\") <> 'paid' THEN 'not_paid' END"
+        billed_on = 'coalesce(day(it."WHENPAID"), created_on)'
+    paid = "CASE WHEN lower(it.\"STATE\") <> 'paid' THEN 'not_paid' END"
     zero = "CASE WHEN total = 0 THEN 'zero_invoice' END"
+    order_entry = 'it."MODULEKEY" = \'8.SO\' AND it."RECORDID" IS NOT NULL'
     return f"""
-    CREATE TABLE {kind}_document AS
-    WITH header AS (
-        SELECT header.*, current.version,
-            day("WHENCREATED") AS created_on,
-            currency_of("CURRENCY", "BASECURR") AS currency,
-            in_document("TRX_TOTALENTERED", "TOTALENTERED", "CURRENCY", "BASECURR") AS total,
-            -- Editing an order entry document deletes its AR invoice and writes it again under a
-            -- new RECORDNO. Word of the deletion may come later than the new one: it must not
-            -- count twice until then.
-            "MODULEKEY" = '8.SO' AND "RECORDID" IS NOT NULL
-                AND "RECORDNO"::BIGINT < max("RECORDNO"::BIGINT)
-                    OVER (PARTITION BY "MEGAENTITYID", "MODULEKEY", "RECORDID") AS replaced
-        FROM intacct_{kind} AS header
-        JOIN current ON current.object = '{kind}' AND current.id = header."RECORDNO"
-            AND current.landing = header.landing AND current.page = header.page
-    )
-    SELECT *, {billed_on} AS billed_on,
+    CREATE TABLE {kind}_header AS
+    SELECT header.landing, header.page, header.it, current.version,
+        day(it."WHENCREATED") AS created_on,
+        currency_of(it."CURRENCY", it."BASECURR") AS currency,
+        in_document(it."TRX_TOTALENTERED", it."TOTALENTERED", it."CURRENCY", it."BASECURR")
+            AS total
+    FROM intacct_{kind} AS header
+    JOIN current ON current.object = '{kind}' AND current.id = it."RECORDNO"
+        AND current.landing = header.landing AND current.page = header.page;
+
+    -- Editing an order entry document deletes its AR invoice and writes it again under a new
+    -- RECORDNO. Word of the deletion may come after the new one: it must not count twice until
+    -- then.
+    CREATE VIEW {kind}_newest AS
+    SELECT it."MEGAENTITYID" AS entity, it."RECORDID" AS number,
+        max(it."RECORDNO"::BIGINT) AS newest
+    FROM {kind}_header WHERE {order_entry} GROUP BY ALL;
+
+    CREATE VIEW {kind}_document AS
+    SELECT header.*, {billed_on} AS billed_on,
         coalesce(
-            CASE WHEN replaced THEN 'replaced' END,
-            early_rule("STATE", "MEGAENTITYID"), date_rule({billed_on}),
+            CASE WHEN it."RECORDNO"::BIGINT < newest AND {order_entry} THEN 'replaced' END,
+            early_rule(it."STATE", it."MEGAENTITYID"), date_rule({billed_on}),
             {paid if settings.paid_invoices_only else "NULL"},
             {zero if settings.discard_zero_invoices and kind == INVOICE else "NULL"}) AS rule
-    FROM header;
+    FROM {kind}_header AS header
+    LEFT JOIN {kind}_newest
+        ON number = it."RECORDID" AND entity IS NOT DISTINCT FROM it."MEGAENTITYID";
 
     CREATE TABLE {kind}_row AS
-    SELECT line.*, in_document(line."TRX_AMOUNT", line."AMOUNT", document."CURRENCY",
-            document."BASECURR") AS recorded,
-        document.currency, document.total,
-        coalesce(line."PARENTENTRY" IS NOT NULL, false) AS is_tax,
-        line."PARENTENTRY" IS NULL
-            AND lower(coalesce(line."SUBTOTAL", 'false')) NOT IN ('false', 'f') AS is_subtotal
+    SELECT line.landing, line.page, line.it,
+        line.it."RECORDKEY" AS parent, line.it."RECORDNO" AS number,
+        in_document(line.it."TRX_AMOUNT", line.it."AMOUNT",
+            header.it."CURRENCY", header.it."BASECURR") AS recorded,
+        header.currency, header.total,
+        line.it."PARENTENTRY" IS NOT NULL AS is_tax,
+        line.it."PARENTENTRY" IS NULL
+            AND lower(coalesce(line.it."SUBTOTAL", 'false')) NOT IN ('false', 'f') AS is_subtotal
     FROM intacct_{LINES[kind]} AS line
-    JOIN {kind}_document AS document
-        ON document.landing = line.landing AND document."RECORDNO" = line."RECORDKEY";
+    JOIN {kind}_header AS header
+        ON header.landing = line.landing AND header.it."RECORDNO" = line.it."RECORDKEY";
 
     CREATE VIEW {kind}_tax AS
-    SELECT landing, "PARENTENTRY" AS taxed, sum(recorded)::DECIMAL(18, 4) AS tax,
-        string_agg(DISTINCT "ENTRYDESCRIPTION", ', ' ORDER BY "ENTRYDESCRIPTION") AS tax_name
+    SELECT landing, it."PARENTENTRY" AS number, sum(recorded)::DECIMAL(18, 4) AS tax,
+        string_agg(DISTINCT it."ENTRYDESCRIPTION", ', ' ORDER BY it."ENTRYDESCRIPTION")
+            AS tax_name
     FROM {kind}_row WHERE is_tax GROUP BY ALL;
 
+    CREATE TABLE {kind}_sum AS
+    SELECT *, {_sign(kind, settings)} AS direction,
+        -- A subtotal against the sign of the items takes something off the document.
+        CASE sign(items) WHEN 1 THEN below WHEN -1 THEN above END AS discount
+    FROM (
+        SELECT landing, parent, any_value(total) AS total, sum(recorded) AS recorded_total,
+            sum(recorded) FILTER (NOT is_tax AND NOT is_subtotal) AS items,
+            sum(recorded) FILTER (is_subtotal AND recorded > 0) AS above,
+            sum(recorded) FILTER (is_subtotal AND recorded < 0) AS below
+        FROM {kind}_row GROUP BY landing, parent
+    );
+
+    CREATE TABLE {kind}_share AS
+    SELECT landing, number,
+        (({_portion("running")} - {_portion("before")}) * unit)::DECIMAL(26, 0)
+            * 0.0001::DECIMAL(4, 4) AS share
+    FROM (
+        SELECT *, abs(items) * unit AS base, running - recorded AS before
+        FROM (
+            SELECT landing, number, recorded, unit, items, discount,
+                sum(recorded) OVER (PARTITION BY landing, parent
+                    ORDER BY position, number::BIGINT ROWS UNBOUNDED PRECEDING)::HUGEINT AS running
+            FROM (
+                SELECT landing, parent, number, {_whole("recorded")} AS recorded,
+                    {_whole("items")} AS items, {_whole("discount")} AS discount,
+                    try_cast(it."LINE_NO" AS BIGINT) AS position,
+                    (CASE minor_digits(currency) WHEN 0 THEN 10000 WHEN 3 THEN 10 ELSE 100 END)
+                        ::HUGEINT AS unit
+                FROM {kind}_row JOIN (FROM {kind}_sum WHERE discount <> 0)
+                    USING (landing, parent)
+                WHERE NOT is_tax AND NOT is_subtotal
+            )
+        )
+    );
+
     CREATE VIEW {kind}_item AS
-    WITH summed AS (
-        SELECT *,
-            sum(recorded) OVER whole AS recorded_total,
-            sum(recorded) FILTER (NOT is_tax AND NOT is_subtotal) OVER whole AS items,
-            sum(recorded) FILTER (NOT is_tax AND NOT is_subtotal) OVER so_far AS running
-        FROM {kind}_row
-        WINDOW whole AS (PARTITION BY landing, "RECORDKEY"),
-            so_far AS (PARTITION BY landing, "RECORDKEY"
-                ORDER BY try_cast("LINE_NO" AS BIGINT), "RECORDNO"::BIGINT
-                ROWS UNBOUNDED PRECEDING)
-    ), judged AS (
-        -- A subtotal against the sign of the lines takes something off the document.
-        SELECT *, is_subtotal AND sign(recorded) = -sign(items) AS is_discount,
-            {_sign(kind, settings)} AS direction
-        FROM summed
-    ), spread AS (
-        SELECT *, coalesce(sum(recorded) FILTER (is_discount)
-            OVER (PARTITION BY landing, "RECORDKEY"), 0) AS discount
-        FROM judged
-    )
-    SELECT spread.* EXCLUDE (tax, tax_name),
-        CASE WHEN is_discount THEN 0 WHEN discount = 0 OR is_tax OR is_subtotal
-            THEN recorded * direction
-            ELSE (recorded + {_portion("running")} - {_portion("running - recorded")}) * direction
+    SELECT landing, page, it, parent,
+        is_subtotal AND sign(recorded) = sign(discount) AS is_discount,
+        CASE WHEN is_discount THEN 0 ELSE (recorded + coalesce(share, 0)) * direction
             END::DECIMAL(18, 4) AS amount,
-        (spread.tax * direction)::DECIMAL(18, 4) AS tax_amount, spread.tax_name,
+        (tax * direction)::DECIMAL(18, 4) AS tax_amount, tax_name,
         CASE WHEN is_tax THEN 'tax' WHEN is_discount THEN 'document_discount'
              WHEN is_subtotal THEN 'subtotal' END AS rule
-    FROM (
-        SELECT spread.*, tax.tax, tax.tax_name FROM spread
-        LEFT JOIN {kind}_tax AS tax
-            ON tax.landing = spread.landing AND tax.taxed = spread."RECORDNO"
-    ) AS spread;
+    FROM {kind}_row
+    JOIN {kind}_sum USING (landing, parent)
+    LEFT JOIN {kind}_share USING (landing, number)
+    LEFT JOIN {kind}_tax USING (landing, number);
     """
 
 
@@ -381,53 +404,49 @@ def _sign(kind: str, settings: SageIntacctSettings) -> str:
 def _portion(part: str) -> str:
     """What falls on `part` of the items when the document's discount is spread over them.
 
-    Rounded half away from zero to the currency's minor unit. As differences of portions, the
-    shares of all lines sum up to the discount. In whole 10^-4, for a quotient of DECIMALs is a
+    In whole minor units, rounded half away from zero. As differences of portions, the shares of all
+    lines sum up to the discount. All columns are whole 10^-4, for a quotient of DECIMALs is a
     DOUBLE.
     """
+    sign = f"sign({part}) * sign(discount) * sign(items)"
+    return f"{sign} * ((2 * abs({part} * discount) + base) // (2 * base))"
 
-    def whole(amount: str) -> str:
-        return f"replace(({amount})::DECIMAL(38, 4)::VARCHAR, '.', '')::HUGEINT"
 
-    dividend = f"abs({whole(part)} * {whole('discount')})"
-    unit = "(CASE minor_digits(currency) WHEN 0 THEN 10000 WHEN 3 THEN 10 ELSE 100 END)::HUGEINT"
-    divisor = f"nullif(abs({whole('items')}) * {unit}, 0)"
-    half_up = f"(2 * ({dividend} % {divisor}) >= {divisor})::INTEGER"
-    sign = f"(sign({part}) * sign(discount) * sign(items))::INTEGER"
-    units = f"{sign} * ({dividend} // {divisor} + {half_up}) * {unit}"
-    return f"TRY((({units})::DECIMAL(26, 0) * 0.0001::DECIMAL(4, 4))::DECIMAL(18, 4))"
+def _whole(amount: str) -> str:
+    """A DECIMAL of scale 4 in whole 10^-4."""
+    return f"replace({amount}::VARCHAR, '.', '')::HUGEINT"
 
 
 def _joined(kind: str) -> str:
     return f"""
     FROM {kind}_document AS document
     LEFT JOIN {kind}_item AS line
-        ON line.landing = document.landing AND line."RECORDKEY" = document."RECORDNO" """
+        ON line.landing = document.landing AND line.parent = document.it."RECORDNO" """
 
 
 def _billing_rows(kind: str, settings: SageIntacctSettings) -> str:
-    customer = _value(settings, "customer_id_field", kind, 'document."CUSTOMERID"')
-    start = 'day(line."REVRECSTARTDATE")'
+    customer = _value(settings, "customer_id_field", kind, 'document.it."CUSTOMERID"')
+    start = 'day(line.it."REVRECSTARTDATE")'
     order = _value(settings, "order_number_field", kind, "NULL::VARCHAR")
     item, contract = "NULL::VARCHAR", "NULL::DATE"
     refers = "NULL::VARCHAR"
     if kind == ADJUSTMENT:
-        refers = 'document."DOCNUMBER"'
+        refers = 'document.it."DOCNUMBER"'
     if settings.invoice_equals_contract:
-        order = refers if kind == ADJUSTMENT else 'document."RECORDID"'
+        order = refers if kind == ADJUSTMENT else 'document.it."RECORDID"'
         if kind == INVOICE:
-            item, contract = 'line."LINE_NO"', "document.billed_on"
+            item, contract = 'line.it."LINE_NO"', "document.billed_on"
     tax, tax_name = "NULL::DECIMAL(18, 4)", "NULL::VARCHAR"
     if settings.tax_enabled:
         tax, tax_name = "line.tax_amount", "line.tax_name"
     return f"""
     SELECT {_lineage(RecordType.INVOICES, kind, customer)},
-        nullif(trim(document."CUSTOMERNAME"), '') AS customer_name,
+        nullif(trim(document.it."CUSTOMERNAME"), '') AS customer_name,
         {order} AS order_number, {item} AS order_item_number, {contract} AS contract_date,
-        line."ITEMID" AS product_id,
-        {_value(settings, "product_id_field", kind, 'line."ITEMID"')} AS product_code,
-        line."ITEMNAME" AS product_name,
-        document.billed_on AS billing_date, document."RECORDID" AS invoice_number,
+        line.it."ITEMID" AS product_id,
+        {_value(settings, "product_id_field", kind, 'line.it."ITEMID"')} AS product_code,
+        line.it."ITEMNAME" AS product_name,
+        document.billed_on AS billing_date, document.it."RECORDID" AS invoice_number,
         line.amount AS amount, document.currency AS currency,
         {start} AS service_start_date, {_ends(settings, kind, start)} AS service_end_date,
         NULL::DECIMAL(28, 12) AS quantity,
@@ -439,16 +458,16 @@ def _billing_rows(kind: str, settings: SageIntacctSettings) -> str:
 
 def _contract_rows(settings: SageIntacctSettings) -> str:
     """Invoices as orders. AR lines have no quantity: each is one unit at its amount."""
-    customer = _value(settings, "customer_id_field", INVOICE, 'document."CUSTOMERID"')
-    start = 'coalesce(day(line."REVRECSTARTDATE"), document.created_on)'
-    one = 'CASE WHEN line."RECORDNO" IS NOT NULL THEN 1 END::DECIMAL(28, 12)'
+    customer = _value(settings, "customer_id_field", INVOICE, 'document.it."CUSTOMERID"')
+    start = 'coalesce(day(line.it."REVRECSTARTDATE"), document.created_on)'
+    one = 'CASE WHEN line.it."RECORDNO" IS NOT NULL THEN 1 END::DECIMAL(28, 12)'
     return f"""
     SELECT {_lineage(RecordType.SALES, INVOICE, customer)},
-        nullif(trim(document."CUSTOMERNAME"), '') AS customer_name,
-        document."RECORDID" AS order_number, line."LINE_NO" AS order_item_number,
-        NULL::VARCHAR AS order_name, line."ITEMID" AS product_id,
-        {_value(settings, "product_id_field", INVOICE, 'line."ITEMID"')} AS product_code,
-        line."ITEMNAME" AS product_name, NULL::VARCHAR AS product_family,
+        nullif(trim(document.it."CUSTOMERNAME"), '') AS customer_name,
+        document.it."RECORDID" AS order_number, line.it."LINE_NO" AS order_item_number,
+        NULL::VARCHAR AS order_name, line.it."ITEMID" AS product_id,
+        {_value(settings, "product_id_field", INVOICE, 'line.it."ITEMID"')} AS product_code,
+        line.it."ITEMNAME" AS product_name, NULL::VARCHAR AS product_family,
         {_value(settings, "product_type_field", INVOICE, "NULL::VARCHAR")} AS product_type,
         document.billed_on AS order_start_date,
         {start} AS service_start_date, {_ends(settings, INVOICE, start)} AS service_end_date,
@@ -464,48 +483,52 @@ def _contract_rows(settings: SageIntacctSettings) -> str:
 
 
 def _order_rows(settings: SageIntacctSettings) -> str:
-    customer = _value(settings, "customer_id_field", ORDER, 'document."CUSTVENDID"')
-    start = 'coalesce(day(line."REVRECSTARTDATE"), document.created_on)'
-    price = 'in_document(line."TRX_PRICE", line."PRICE", document."CURRENCY", document."BASECURR")'
-    exact_price = price.replace("in_document", "rate_in_document")
+    customer = _value(settings, "customer_id_field", ORDER, 'document.it."CUSTVENDID"')
+    start = 'coalesce(day(line.it."REVRECSTARTDATE"), document.created_on)'
+    price = (
+        'rate_in_document(line.it."TRX_PRICE", line.it."PRICE", '
+        'document.it."CURRENCY", document.it."BASECURR")'
+    )
     return f"""
     CREATE MACRO rate_in_document(transaction, converted, document, base) AS try_cast(coalesce(
         transaction,
         CASE WHEN base IS NULL OR base = document THEN converted END) AS DECIMAL(28, 12));
     CREATE TABLE order_document AS
-    SELECT header.*, current.version, day("WHENCREATED") AS created_on,
-        currency_of("CURRENCY", "BASECURR") AS currency,
-        CASE WHEN list_contains({text_list(settings.return_documents)}, "DOCPARID")
+    SELECT header.*, current.version, day(it."WHENCREATED") AS created_on,
+        currency_of(it."CURRENCY", it."BASECURR") AS currency,
+        CASE WHEN list_contains({text_list(settings.return_documents)}, it."DOCPARID")
             THEN -1 ELSE 1 END AS direction,
-        coalesce(early_rule("STATE", "MEGAENTITYID"), stage_rule("STATE"),
+        coalesce(early_rule(it."STATE", it."MEGAENTITYID"), stage_rule(it."STATE"),
             date_rule(created_on)) AS rule
     FROM intacct_{ORDER} AS header
-    JOIN current ON current.object = '{ORDER}' AND current.id = header."RECORDNO"
+    JOIN current ON current.object = '{ORDER}' AND current.id = header.it."RECORDNO"
         AND current.landing = header.landing AND current.page = header.page;
 
     CREATE VIEW order_item AS
-    SELECT line.*, NULL::VARCHAR AS rule,
-        (try_cast("QUANTITY" AS DECIMAL(28, 12)) * document.direction)::DECIMAL(28, 12) AS units,
-        (in_document("TRX_VALUE", "TOTAL", document."CURRENCY", document."BASECURR")
+    SELECT line.landing, line.page, line.it, NULL::VARCHAR AS rule,
+        (try_cast(line.it."QUANTITY" AS DECIMAL(28, 12)) * document.direction)::DECIMAL(28, 12)
+            AS units,
+        (in_document(line.it."TRX_VALUE", line.it."TOTAL",
+            document.it."CURRENCY", document.it."BASECURR")
             * document.direction)::DECIMAL(18, 4) AS amount
     FROM intacct_{LINES[ORDER]} AS line
     JOIN order_document AS document
-        ON document.landing = line.landing AND document."RECORDNO" = line."DOCHDRNO";
+        ON document.landing = line.landing AND document.it."RECORDNO" = line.it."DOCHDRNO";
 
     CREATE VIEW rows AS
     SELECT {_lineage(RecordType.SALES, ORDER, customer)},
-        nullif(trim(document."CUSTVENDNAME"), '') AS customer_name,
-        document."DOCNO" AS order_number, line."LINE_NO" AS order_item_number,
-        NULL::VARCHAR AS order_name, line."ITEMID" AS product_id,
-        {_value(settings, "product_id_field", ORDER, 'line."ITEMID"')} AS product_code,
-        coalesce(line."ITEMNAME", line."ITEMDESC") AS product_name,
+        nullif(trim(document.it."CUSTVENDNAME"), '') AS customer_name,
+        document.it."DOCNO" AS order_number, line.it."LINE_NO" AS order_item_number,
+        NULL::VARCHAR AS order_name, line.it."ITEMID" AS product_id,
+        {_value(settings, "product_id_field", ORDER, 'line.it."ITEMID"')} AS product_code,
+        coalesce(line.it."ITEMNAME", line.it."ITEMDESC") AS product_name,
         NULL::VARCHAR AS product_family,
         {_value(settings, "product_type_field", ORDER, "NULL::VARCHAR")} AS product_type,
         document.created_on AS order_start_date,
-        CASE WHEN line."RECORDNO" IS NOT NULL THEN {start} END AS service_start_date,
+        CASE WHEN line.it."RECORDNO" IS NOT NULL THEN {start} END AS service_start_date,
         {_ends(settings, ORDER, start)} AS service_end_date,
-        line.units AS quantity, {exact_price} AS list_price,
-        CASE WHEN line.units = 0 THEN {exact_price} ELSE {quotient("line.amount", "line.units")}
+        line.units AS quantity, {price} AS list_price,
+        CASE WHEN line.units = 0 THEN {price} ELSE {quotient("line.amount", "line.units")}
             END AS unit_price,
         line.amount AS amount, document.currency AS currency,
         NULL::VARCHAR AS account_owner, NULL::VARCHAR AS opportunity_id,
@@ -513,7 +536,7 @@ def _order_rows(settings: SageIntacctSettings) -> str:
         {_custom_fields(settings, ORDER)} AS custom_fields
     FROM order_document AS document
     LEFT JOIN order_item AS line
-        ON line.landing = document.landing AND line."DOCHDRNO" = document."RECORDNO"
+        ON line.landing = document.landing AND line.it."DOCHDRNO" = document.it."RECORDNO"
     """
 
 

@@ -16,8 +16,8 @@ def create_records(
 ) -> None:
     """Create the view `intacct_<name>` over `raw_<name>`.
 
-    Its columns are landing, page, and a text column for each path; null where a record has no such
-    field. Records are the elements called `element`, so a page of the deletion feed has none.
+    Its columns are landing, page, and `it` with a text for each path; null where a record has no
+    such field. Records are the elements called `element`, so a page of the deletion feed has none.
     """
     columns = ", ".join(f"{identifier(path)} VARCHAR" for path in paths)
     db.create_function(
@@ -27,12 +27,11 @@ def create_records(
         f"STRUCT({columns})[]",
         type=PythonUDFType.ARROW,
     )
-    fields = ", ".join(f"record.{identifier(path)} AS {identifier(path)}" for path in paths)
     db.execute(
         f"""
-        CREATE VIEW intacct_{name} AS SELECT landing, page, {fields} FROM (
-            SELECT landing, page, unnest(intacct_{name}_xml(body)) AS record
-            FROM raw_{name} WHERE format = 'xml')
+        CREATE VIEW intacct_{name} AS
+        SELECT landing, page, unnest(intacct_{name}_xml(body)) AS it
+        FROM raw_{name} WHERE format = 'xml'
         """
     )
 
