@@ -51,7 +51,7 @@ from revrec_pipeline.settings import Settings
 
 #: The largest page of a query.
 PAGE_SIZE = 2000
-#: Documents whose lines are asked for at once; longer lists of keys are known to time out.
+#: Documents whose lines are asked for at once: a condition takes a few hundred keys at most.
 DOCUMENTS_PER_QUERY = 200
 #: The log of deletions: what happened to an object, not what it was.
 _AUDIT, _AUDIT_FIELDS = (
@@ -146,11 +146,10 @@ class SageIntacctClient:
         selection = self._selection()
         if selection.wrong:
             raise SettingsError(selection.wrong[0])
-        entity = self._secrets.entity_id
+        company, entity = self._secrets.company_id, self._secrets.entity_id
         return Connection(
-            account_id=self._secrets.company_id,
-            account_name=f"{self._secrets.company_id}, "
-            + (f"entity {entity}" if entity else "all"),
+            account_id=company,
+            account_name=f"{company}, entity {entity}" if entity else company,
             api_version=DTD_VERSION,
             missing=(*missing, *selection.missing),
         )

@@ -163,12 +163,13 @@ class Formats:
         return moment.astimezone(self.zone).strftime("%m/%d/%Y %H:%M:%S")
 
     def stamp(self, written: str) -> str:
-        """An instant as text that sorts.
+        """An instant as text that sorts; some stamps are a date alone, which is its midnight.
 
         Raises:
             ValueError: it has another form.
         """
-        moment = datetime.strptime(written, "%m/%d/%Y %H:%M:%S").replace(tzinfo=self.zone)
+        form = "%m/%d/%Y %H:%M:%S" if " " in written else "%m/%d/%Y"
+        moment = datetime.strptime(written, form).replace(tzinfo=self.zone)
         return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

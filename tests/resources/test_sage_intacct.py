@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +17,7 @@ from pipeline import Pipeline
 from resources import sage_intacct as module
 from resources.registry import why_not_connected
 from resources.sage_intacct import SageIntacctClient, resource
-from resources.sage_intacct_api import GATEWAY, SageIntacctSecrets
+from resources.sage_intacct_api import GATEWAY, Formats, SageIntacctSecrets
 from revrec_pipeline.errors import (
     SettingsError,
     SourceAuthError,
@@ -134,8 +134,8 @@ def records(pages: list[Page], name: str) -> list[dict[str, str | None]]:
 
 def test_check_names_the_company(intacct: Harness) -> None:
     connection = intacct.client.check()
-    assert (connection.account_id, connection.api_version) == ("fernhill", "3.0")
-    assert connection.missing == ()
+    assert (connection.account_id, connection.account_name) == ("fernhill", "fernhill")
+    assert (connection.api_version, connection.missing) == ("3.0", ())
 
 
 def test_check_names_the_permission_that_the_user_lacks(intacct: Harness) -> None:
@@ -560,6 +560,14 @@ def test_windows_are_written_on_the_users_clocks(intacct: Harness) -> None:
         (key,) = keys(pages)
         stamp = datetime.fromisoformat(key["version"])
         assert abs(stamp - now) < timedelta(minutes=5)
+
+
+def test_a_stamp_of_a_date_alone_is_its_midnight_on_the_users_clocks() -> None:
+    formats = Formats(timezone(timedelta(hours=-8)))
+    assert formats.stamp("05/20/2026") == "2026-05-20T08:00:00Z"
+    assert formats.stamp("05/20/2026 17:30:01") == "2026-05-21T01:30:01Z"
+    with pytest.raises(ValueError, match="does not match format"):
+        formats.stamp("20.05.2026 17:30:01")
 
 
 @pytest.mark.parametrize("fields", [{"date_format": "/dmY"}, {"clock": "12"}])
