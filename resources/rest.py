@@ -99,6 +99,8 @@ Verdict: TypeAlias = Passing | Expired | SourceError | None
 Transport: TypeAlias = Callable[[str, str, Mapping[str, str], bytes | None], Received]
 #: Method and URL → the headers that authorize this one try (a signature is made anew each time).
 Authorize: TypeAlias = Callable[[str, str], Mapping[str, str]]
+#: What a request sends. A body that names the session is made anew for each try.
+Body: TypeAlias = bytes | Callable[[], bytes] | None
 
 
 class BrokenConnectionError(Exception):
@@ -187,7 +189,7 @@ class RestApi:
         target: str,
         read: Callable[[Received], T],
         *,
-        body: bytes | None = None,
+        body: Body = None,
         headers: Mapping[str, str] | None = None,
         name: str | None = None,
     ) -> tuple[Answer, T]:
@@ -227,9 +229,7 @@ class RestApi:
             received.headers.get(header) if header else None,
         )
 
-    def _receive(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> Received:
+    def _receive(self, method: str, url: str, body: Body, headers: Mapping[str, str]) -> Received:
         """A successful answer, after waiting out limits, outages and broken connections."""
         request = f"{method} {urlsplit(url).path}"
         retry = Retry(self._source, request, _log, self._sleep)
@@ -239,9 +239,10 @@ class RestApi:
             tries += 1
             self._pacer.wait()
             own = {"Accept-Encoding": "gzip", **headers, **self._authorize(method, url)}
+            sent = body() if callable(body) else body
             try:
                 with self._flight:
-                    received = self._transport(method, at_origin(url, self._api_url), own, body)
+                    received = self._transport(method, at_origin(url, self._api_url), own, sent)
             except BrokenConnectionError as error:
                 if not retry.wait(str(error)):
                     raise SourceTimeoutError(

@@ -6,6 +6,7 @@ The resource of a source is found by name: `resources.<name>`.
 from revrec_pipeline.mapping import Source, hubspot, salesforce, stripe
 from revrec_pipeline.mapping import Source, chargebee, salesforce, stripe
 from revrec_pipeline.mapping import Source, netsuite, salesforce, stripe
+from revrec_pipeline.mapping import Source, sage_intacct, salesforce, stripe
 
 SOURCES: dict[str, Source] = {
     source.name: source
@@ -15,5 +16,6 @@ SOURCES: dict[str, Source] = {
         chargebee.SOURCE,
         netsuite.SOURCE,
         stripe.SOURCE,
+        sage_intacct.SOURCE,
     )
 }

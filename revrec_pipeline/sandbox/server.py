@@ -22,6 +22,7 @@ from revrec_pipeline.sandbox.control import Control
 from revrec_pipeline.sandbox.faults import FaultMiddleware, Faults
 from revrec_pipeline.sandbox.hubspot import HubspotSandbox
 from revrec_pipeline.sandbox.netsuite import NetsuiteSandbox
+from revrec_pipeline.sandbox.sage_intacct import SageIntacctSandbox
 from revrec_pipeline.sandbox.salesforce import SalesforceSandbox
 from revrec_pipeline.sandbox.source import SandboxSource
 from revrec_pipeline.sandbox.stripe import StripeSandbox
@@ -37,6 +38,7 @@ def build_sources(clock: Clock) -> list[SandboxSource]:
         ChargebeeSandbox(clock),
         NetsuiteSandbox(clock),
         StripeSandbox(clock),
+        SageIntacctSandbox(clock),
     ]
 
 
