@@ -68,8 +68,8 @@ class Account:
             source=self.source,
             account=self.account,
         )
-        held = found and found["leased_by"] and found["leased_until"] > at
-        if held and not _is_gone(found["leased_by"]):
+        holding = found["leased_by"] if found and found["leased_by"] else None
+        if found and holding and found["leased_until"] > at and not _is_gone(holding):
             return False
         tx.execute(
             """

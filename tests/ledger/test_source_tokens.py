@@ -111,8 +111,9 @@ def test_no_row_no_export_and_no_representation_shows_a_token(
 
 
 def test_a_statement_that_fails_shows_no_token(ledger: Ledger) -> None:
-    with pytest.raises(Exception, match="sealed") as raised, ledger.transaction() as tx:
+    with ledger.transaction() as tx:
         tx.execute("ALTER TABLE source_token RENAME COLUMN sealed TO shut")
+    with pytest.raises(Exception, match="sealed") as raised, ledger.transaction() as tx:
         ACCOUNT.save(tx, new_holder(), FIRST)
     assert "refresh-" not in str(raised.value)
 
