@@ -154,7 +154,7 @@ def environment(home: Path, sandbox: Sandbox) -> dict[str, str]:
     """This process's environment, the sandbox's, and the home."""
     return {
         **os.environ,
-        **sandbox.env,
+        **sandbox.only(*ASSETS),
         "REVREC_HOME": str(home),
         "REVREC_CONFIG": str(home / "revrec.toml"),
     }
