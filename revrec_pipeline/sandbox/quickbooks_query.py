@@ -99,7 +99,7 @@ class Query:
             return {"totalCount": len(found)}
         kinds = ENTITIES[self.entity]
         for path, descending in reversed(self.order):
-            found.sort(key=lambda one, p=path: _key(kinds[p], one, p), reverse=descending)  # type: ignore[misc]
+            found.sort(key=_sorting(kinds[path], path), reverse=descending)
         page = found[self.start - 1 : self.start - 1 + self.most]
         if not page:  # a page past the end has no entity key at all
             return {}
@@ -215,8 +215,9 @@ def _test(entity: str, tree: Tree[Token]) -> Callable[[Object], bool]:
             return lambda one: _known(one, path) and compare(_key(kind, one, path), wanted)
         case "like":
             pattern = ".*".join(map(re.escape, _text(tree.children[1]).split("%")))
-            return lambda one: _known(one, path) and bool(
-                re.fullmatch(pattern, str(_at(one, path)), re.IGNORECASE)
+            return lambda one: (
+                _known(one, path)
+                and bool(re.fullmatch(pattern, str(_at(one, path)), re.IGNORECASE))
             )
         case _:
             among = [_value(kind, path, value) for value in tree.children[1:]]
@@ -254,6 +255,11 @@ def _at(one: Object, path: str) -> Any:
 
 def _known(one: Object, path: str) -> bool:
     return _at(one, path) is not None
+
+
+def _sorting(kind: Kind, path: str) -> Callable[[Object], Any]:
+    """A sort key; objects without the property come first."""
+    return lambda one: (1, _key(kind, one, path)) if _known(one, path) else (0,)
 
 
 def _key(kind: Kind, one: Object, path: str) -> Any:

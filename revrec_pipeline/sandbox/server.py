@@ -19,6 +19,7 @@ from revrec_pipeline.errors import UsageError
 from revrec_pipeline.sandbox.clock import Clock
 from revrec_pipeline.sandbox.control import Control
 from revrec_pipeline.sandbox.faults import FaultMiddleware, Faults
+from revrec_pipeline.sandbox.quickbooks import QuickbooksSandbox
 from revrec_pipeline.sandbox.salesforce import SalesforceSandbox
 from revrec_pipeline.sandbox.source import SandboxSource
 from revrec_pipeline.sandbox.stripe import StripeSandbox
@@ -30,6 +31,7 @@ def build_sources(clock: Clock) -> list[SandboxSource]:
     """All sources, each with its own data; a new source is one line here."""
     return [
         SalesforceSandbox(clock),
+        QuickbooksSandbox(clock),
         StripeSandbox(clock),
     ]
 
