@@ -37,7 +37,7 @@ CDC_REACH = timedelta(days=30)
 CDC_MOST = 1000
 _CAPTURED = ("Invoice", "SalesReceipt", "CreditMemo", "RefundReceipt")
 _JSON = msgspec.json.Encoder(decimal_format="number")
-_TOKENS = "/oauth2/v1/tokens/bearer"  # noqa: S105 - a path
+_TOKENS = "/oauth2/v1/tokens/bearer"
 _LIMIT_DETAIL = "The request limit was reached. Please try again later."
 
 
@@ -206,7 +206,7 @@ class QuickbooksSandbox:
                 raise _Refused(self.fault_body("429"))
             self._calls.append(now)
         if "application/json" not in request.headers.get("accept", ""):
-            raise _Refused(self._xml(406, "only JSON is spoken in this sandbox"))
+            raise _Refused(Response(status_code=406))  # the vendor would answer XML
 
     def _parameters(self, request: Request, *names: str) -> dict[str, str]:
         """The parameters; one that is unknown or missing is refused."""

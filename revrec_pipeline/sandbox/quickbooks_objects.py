@@ -255,7 +255,7 @@ def _list_price(code: str, currency: str) -> Decimal:
 
 
 def _nested(lines: Sequence[Object]) -> list[Object]:
-    found = []
+    found: list[Object] = []
     for line in lines:
         found += line["GroupLineDetail"]["Line"] if "GroupLineDetail" in line else [line]
     return found

@@ -73,8 +73,9 @@ ENTITIES: dict[str, dict[str, Kind]] = {
 }
 #: Properties that every object may have; selecting another one is refused.
 SELECTABLE = frozenset(
-    "Id SyncToken DocNumber TxnDate DueDate CustomerRef CurrencyRef TotalAmt Balance PrivateNote "
-    "MetaData CustomField Line Name Sku Type Active".split()
+    {"Id", "SyncToken", "DocNumber", "TxnDate", "DueDate", "CustomerRef", "CurrencyRef", "Line"}
+    | {"TotalAmt", "Balance", "PrivateNote", "MetaData", "CustomField"}
+    | {"Name", "Sku", "Type", "Active"}
 )
 #: Entities whose inactive objects are left out unless the query asks for them.
 _WITH_INACTIVE = frozenset({"Customer", "Item", "TaxRate"})
