@@ -54,7 +54,7 @@ class QuickbooksSettings(SourceSettings):
 
     #: Each invoice and sales receipt is also its own sales order.
     invoice_equals_contract: bool = False
-    #: Months of service by product code; 0 is delivered on the day. Lines know their first day only.
+    #: Months of service by product code; 0 is delivered on the day. Lines know no last day.
     terms: dict[str, _Months] = Field(default_factory=dict)
     #: Only forms without an open balance count (rule `not_paid`).
     paid_invoices_only: bool = False
@@ -400,9 +400,9 @@ def _billing_rows(settings: QuickbooksSettings) -> str:
     if settings.tax_enabled:
         tax = "tax_amount"
         tax_name = """CASE WHEN tax_amount <> 0 THEN array_to_string([
-            coalesce(tax_names[one.TaxLineDetail.TaxRateRef.value], one.TaxLineDetail.TaxRateRef.name,
-                'tax rate ' || one.TaxLineDetail.TaxRateRef.value)
-            FOR one IN it.TxnTaxDetail.TaxLine], ', ') END"""
+            coalesce(tax_names[rate.value], rate.name, 'tax rate ' || rate.value)
+            FOR rate IN [one.TaxLineDetail.TaxRateRef FOR one IN it.TxnTaxDetail.TaxLine]
+            ], ', ') END"""
     sales = text_list(name for name, form in FORMS.items() if form.is_sale)
     contract = f"is_contract() AND list_contains({sales}, document_type)"
     return f"""

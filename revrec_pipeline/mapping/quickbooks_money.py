@@ -1,9 +1,9 @@
 """QuickBooks' money: discounts and taxes of a document, spread over its lines to the last cent.
 
 A discount is one line of its own, tax is one amount of the whole document, and both must stand on
-the lines that they belong to. Everything is counted in whole ten-thousandths, and shares in *steps*,
-the smallest unit of the document's currency: the sum of the shares is the whole, always. What the
-fields mean is in `quickbooks`.
+the lines that they belong to. Everything is counted in whole ten-thousandths, and shares in
+*steps*, the smallest unit of the document's currency: the sum of the shares is the whole, always.
+What the fields mean is in `quickbooks`.
 """
 
 #: The columns that name a document.
