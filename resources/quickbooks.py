@@ -43,6 +43,8 @@ CAPTURE_SIZE = 1000
 _DELETED = "9999999999"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
+_NOTHING = msgspec.Raw()
+
 _log = logging.getLogger(__name__)
 
 
@@ -66,12 +68,12 @@ class _Identified(msgspec.Struct):
 class _Found(msgspec.Struct):
     """A `QueryResponse`: one key per entity, none of them past the end."""
 
-    Invoice: msgspec.Raw | None = None
-    SalesReceipt: msgspec.Raw | None = None
-    CreditMemo: msgspec.Raw | None = None
-    RefundReceipt: msgspec.Raw | None = None
-    Item: msgspec.Raw | None = None
-    TaxRate: msgspec.Raw | None = None
+    Invoice: msgspec.Raw = _NOTHING
+    SalesReceipt: msgspec.Raw = _NOTHING
+    CreditMemo: msgspec.Raw = _NOTHING
+    RefundReceipt: msgspec.Raw = _NOTHING
+    Item: msgspec.Raw = _NOTHING
+    TaxRate: msgspec.Raw = _NOTHING
     totalCount: int | None = None  # noqa: N815
 
 
@@ -360,8 +362,8 @@ def _read(found: _Found, entity: str, shape: type[Any]) -> list[Any]:
     Raises:
         SourceSchemaError: one of them lacks what is needed.
     """
-    raw: msgspec.Raw | None = getattr(found, entity)
-    if raw is None:
+    raw: msgspec.Raw = getattr(found, entity)
+    if raw == _NOTHING:
         return []
     try:
         return msgspec.json.decode(raw, type=list[shape])  # type: ignore[valid-type]
