@@ -262,7 +262,7 @@ class Books:
             entity, one = self.find(number)
             self.void(entity, one, entered(date(2025, 9, 3)), keep=keep)
         entity, one = self.find("2026-0428")
-        self.entities[entity][one]["TotalAmt"] += Decimal("0.01")
+        self.entities[entity][one]["Line"][0]["Amount"] -= Decimal("0.01")
         self.touched = False
 
 
