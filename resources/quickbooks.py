@@ -231,7 +231,7 @@ class QuickbooksClient:
         if since < reliable:
             _log.warning(
                 "quickbooks: deletions from %s to %s are older than change data capture reaches; "
-                "list those months again to find them",
+                "`revrec sync quickbooks --sweep` finds them",
                 _instant(since),
                 _instant(reliable),
             )
@@ -255,8 +255,8 @@ class QuickbooksClient:
                     yield from self._deleted([name], since)
                 return
             _log.warning(
-                "quickbooks: more than %d %s objects changed since %s, so deletions among them may "
-                "be missing; list the months again to find them",
+                "quickbooks: more than %d %s objects changed since %s, so deletions may "
+                "be missing; `revrec sync quickbooks --sweep` finds them",
                 CAPTURE_SIZE,
                 entities[0],
                 _instant(since),
