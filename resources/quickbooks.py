@@ -10,7 +10,9 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -27,7 +29,13 @@ from resources.stores import LedgerResource
 from revrec_pipeline.errors import SourceSchemaError
 from revrec_pipeline.lake import KEYS, Page
 from revrec_pipeline.ledger import Ledger
-from revrec_pipeline.mapping.quickbooks import FORMS, ITEM, TAX_RATE, QuickbooksSettings
+from revrec_pipeline.mapping.quickbooks import (
+    FORMS,
+    ITEM,
+    TAX_RATE,
+    QuickbooksSettings,
+    document_id,
+)
 from revrec_pipeline.periods import first_day, next_period
 from revrec_pipeline.settings import Settings
 
@@ -207,7 +215,7 @@ class QuickbooksClient:
         for name, form in FORMS.items():
             where = _dated_in(period)
             for _, found in self._pages(form.entity, "Id", where, self._count(form.entity, where)):
-                ids = [f"{name}-{one.Id}" for one in _read(found, form.entity, _Identified)]
+                ids = [document_id(name, one.Id) for one in _read(found, form.entity, _Identified)]
                 yield pa.RecordBatch.from_arrays(
                     [pa.array([name] * len(ids), pa.string()), pa.array(ids, pa.string())],
                     schema=IDS,
@@ -411,7 +419,7 @@ def _page(name: str, answer: Answer, records: int, keys: list[_Key] | None) -> P
         months = pa.array([month for _, _, month in keys], pa.string())
         batch = pa.RecordBatch.from_arrays(
             [
-                pa.array([f"{name}-{one}" for one, _, _ in keys], pa.string()),
+                pa.array([document_id(name, one) for one, _, _ in keys], pa.string()),
                 pa.array([version for _, version, _ in keys], pa.string()),
                 months,
                 months,
@@ -436,6 +444,8 @@ class QuickbooksResource(dg.ConfigurableResource["QuickbooksResource"]):
     """
 
     ledger_url: str
+    #: The home, where the ledger is a file in it.
+    home: str | None = None
     settings: dict[str, Any]
 
     def client(self) -> QuickbooksClient:
@@ -443,6 +453,9 @@ class QuickbooksResource(dg.ConfigurableResource["QuickbooksResource"]):
         url = self.ledger_url
         if isinstance(url, dg.EnvVar):  # outside of Dagster nobody has resolved it
             url = url.get_value() or ""
+        if self.home is not None:
+            with suppress(OSError):  # opening the ledger says it better
+                Path(self.home).mkdir(parents=True, exist_ok=True)
         return QuickbooksClient(
             QuickbooksSecrets.from_env(),
             open_ledger=LedgerResource(url=url).open,
@@ -454,5 +467,6 @@ def resource(settings: Settings) -> QuickbooksResource:
     """The resource for these settings."""
     return QuickbooksResource(
         ledger_url=dg.EnvVar("REVREC_LEDGER_URL") if settings.ledger_url else settings.ledger,
+        home=None if settings.ledger_url else str(settings.home),
         settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
     )

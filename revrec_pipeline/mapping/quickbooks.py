@@ -23,19 +23,27 @@ class SalesForm:
     """One kind of document."""
 
     entity: str  # the vendor's name
+    prefix: str  # of document ids: the vendor's ids are unique within a kind only
     sign: int  # credits show positive amounts
     page: str  # of the vendor's own web application
     is_sale: bool  # whether it can be a contract
 
 
-#: By raw object. An id is unique within its kind only, so a document's id here names both.
+#: By raw object.
 FORMS: dict[str, SalesForm] = {
-    "invoice": SalesForm("Invoice", 1, "invoice", is_sale=True),
-    "sales_receipt": SalesForm("SalesReceipt", 1, "salesreceipt", is_sale=True),
-    "credit_memo": SalesForm("CreditMemo", -1, "creditmemo", is_sale=False),
-    "refund_receipt": SalesForm("RefundReceipt", -1, "refundreceipt", is_sale=False),
+    "invoice": SalesForm("Invoice", "INV", 1, "invoice", is_sale=True),
+    "sales_receipt": SalesForm("SalesReceipt", "SR", 1, "salesreceipt", is_sale=True),
+    "credit_memo": SalesForm("CreditMemo", "CM", -1, "creditmemo", is_sale=False),
+    "refund_receipt": SalesForm("RefundReceipt", "RR", -1, "refundreceipt", is_sale=False),
 }
 ITEM, TAX_RATE = "item", "tax_rate"
+
+
+def document_id(name: str, number: str) -> str:
+    """The id of a document, as `INV-130`, from its raw object and the vendor's id."""
+    return f"{FORMS[name].prefix}-{number}"
+
+
 #: How the custom field of a sales form is written in `custom_fields`.
 CUSTOM_FIELD = "CustomField."
 
@@ -148,8 +156,8 @@ def _listed(name: str, entity: str) -> str:
 
 def _forms(objects: list[str]) -> str:
     kinds = " UNION ALL ".join(
-        f"SELECT '{name}' AS object, {FORMS[name].sign} AS sign, '{FORMS[name].page}' AS web_page, "
-        f"* FROM ({_listed(name, FORMS[name].entity)})"
+        f"SELECT '{name}' AS object, '{FORMS[name].prefix}' AS prefix, {FORMS[name].sign} AS sign, "
+        f"'{FORMS[name].page}' AS web_page, * FROM ({_listed(name, FORMS[name].entity)})"
         for name in objects
     )
     return f"CREATE OR REPLACE VIEW quickbooks_form AS {kinds}"
@@ -251,15 +259,16 @@ def _heads(settings: QuickbooksSettings, site: Site) -> str:
         FROM (
             SELECT form.*, current.version, current.id AS document_id,
                 -- Of a bundle only the nested lines count: its own amount is their sum, or nothing.
+                -- One recorded bundle names no type.
                 flatten([
-                    CASE WHEN one->>'$.DetailType' = 'GroupLineDetail'
+                    CASE WHEN json_exists(one, '$.GroupLineDetail')
                          THEN coalesce(json_extract(one, '$.GroupLineDetail.Line[*]'), [])
                          ELSE [one] END
                     FOR one IN form.it.Line
                 ]) AS lines
             FROM (SELECT *, from_json(json, '{_HEAD}') AS it FROM quickbooks_form) AS form
             JOIN current ON current.object = form.object
-                AND current.id = concat(form.object, '-', form.it.Id)
+                AND current.id = concat(form.prefix, '-', form.it.Id)
                 AND current.landing = form.landing AND current.page = form.page
         )
     )

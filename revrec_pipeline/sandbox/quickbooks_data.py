@@ -321,9 +321,9 @@ def tell_story(books: Books, now: datetime) -> dict[str, str]:
     entity, moved = books.find("2026-0528")
     books.edit(entity, moved, {"TxnDate": "2026-06-02"}, now)
     return {
-        "new": f"invoice-{new['Id']}",
-        "credit memo": f"credit_memo-{credit['Id']}",
-        "voided": f"invoice-{voided}",
-        "deleted": f"invoice-{deleted}",
-        "moved from 2026-05 to 2026-06": f"invoice-{moved}",
+        "new": f"INV-{new['Id']}",
+        "credit memo": f"CM-{credit['Id']}",
+        "voided": f"INV-{voided}",
+        "deleted": f"INV-{deleted}",
+        "moved from 2026-05 to 2026-06": f"INV-{moved}",
     }

@@ -122,7 +122,7 @@ class Pages:
             {"landing": landing, "page": page, "parent": None, "format": "json", "body": body}
         )
         for one in objects if name in FORMS else ():
-            key = {"object": name, "id": f"{name}-{one['Id']}"}
+            key = {"object": name, "id": f"{FORMS[name].prefix}-{one['Id']}"}
             self.current = [row for row in self.current if not key.items() <= row.items()]
             self.current.append(key | {"version": "v1", "landing": landing, "page": page})
 
@@ -186,7 +186,7 @@ def test_a_line_becomes_a_billing_line_with_its_lineage() -> None:
         "record_type": "invoices",
         "period": "2026-01",
         "document_type": "invoice",
-        "document_id": "invoice-130",
+        "document_id": "INV-130",
         "line_id": "1",
         "source_version": "v1",
         "raw_batch": "L1",
@@ -237,7 +237,7 @@ def test_the_same_id_in_two_kinds_of_documents_is_two_documents() -> None:
     pages = Pages()
     pages.add("invoice", form(sold()))
     pages.add("credit_memo", form(sold()))
-    assert [row["document_id"] for row in pages.rows()] == ["credit_memo-130", "invoice-130"]
+    assert [row["document_id"] for row in pages.rows()] == ["CM-130", "INV-130"]
 
 
 def test_only_the_version_that_counts_yields_rows() -> None:
@@ -335,6 +335,13 @@ def test_of_a_bundle_the_nested_lines_count_and_never_its_header(header: str) ->
     nested = bundle(header, sold("60", id="2"), sold("30", id="3"))
     rows = billing(form(nested, sold("10", id="4"), subtotal("100"), off("10"), total="90"))
     assert amounts(rows) == {"2": Decimal(54), "3": Decimal(27), "4": Decimal(9)}
+
+
+def test_a_bundle_is_known_by_its_nested_lines_when_it_names_no_type() -> None:
+    """One recorded sales receipt has such a line."""
+    nested = bundle("0", sold("100", id="3"))
+    del nested["DetailType"]
+    assert amounts(billing(form(nested), name="sales_receipt")) == {"3": Decimal(100)}
 
 
 def test_descriptions_and_subtotals_are_no_lines() -> None:
@@ -605,7 +612,7 @@ def test_an_invoice_as_contract_is_an_order_with_the_terms_of_its_products() -> 
     ]
     document = form(*lines, off("10"), total="90")
     rows = orders(document, terms={"5": 1, "9": 0})
-    assert [row["order_item_number"] for row in rows] == ["invoice-130:1", "invoice-130:2"]
+    assert [row["order_item_number"] for row in rows] == ["INV-130:1", "INV-130:2"]
     assert {row["order_number"] for row in rows} == {"1037"}
     assert [(row["service_start_date"], row["service_end_date"]) for row in rows] == [
         (date(2026, 1, 31), date(2026, 2, 27)),

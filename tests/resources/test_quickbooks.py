@@ -192,9 +192,9 @@ def test_all_months_together_are_all_documents(books: Harness) -> None:
 def test_a_document_is_keyed_by_kind_stamp_and_month(books: Harness) -> None:
     pages = books.listing("2026-03")
     found = books.command("find", number="R-0310")
-    key = keys(pages)[f"refund_receipt-{found['id']}"]
+    key = keys(pages)[f"RR-{found['id']}"]
     assert key == {
-        "id": f"refund_receipt-{found['id']}",
+        "id": f"RR-{found['id']}",
         "version": "2026-03-10T16:37:00.000000Z/0000000000",
         "period": "2026-03",
         "window": "2026-03",
@@ -227,9 +227,9 @@ def test_a_stamp_that_names_no_instant_is_refused(books: Harness, stamp: str, to
 
 def test_the_version_counts_edits_within_one_second(books: Harness) -> None:
     (one,) = books.add(1)
-    before = keys(books.listing(EMPTY))[f"invoice-{one}"]["version"]
+    before = keys(books.listing(EMPTY))[f"INV-{one}"]["version"]
     books.command("edit", object="Invoice", id=one, fields={"PrivateNote": "x"})
-    after = keys(books.listing(EMPTY))[f"invoice-{one}"]["version"]
+    after = keys(books.listing(EMPTY))[f"INV-{one}"]["version"]
     assert before.endswith("/0000000000")
     assert after.endswith("/0000000001")
     assert before < after
@@ -341,7 +341,7 @@ def test_changes_of_every_kind_come_with_their_lines_and_deletions_as_tombstones
     tombstone = found[told["deleted"]]
     assert (tombstone["period"], tombstone["window"]) == (None, None)
     assert tombstone["version"].endswith("Z/9999999999")
-    (voided,) = [one for one in documents(pages) if f"invoice-{one['Id']}" == told["voided"]]
+    (voided,) = [one for one in documents(pages) if f"INV-{one['Id']}" == told["voided"]]
     assert voided["PrivateNote"] == "Voided"
     assert len(voided["Line"]) == 3
 
@@ -350,13 +350,13 @@ def test_a_deleted_form_is_gone_from_queries_and_told_by_capture_only_tap_quickb
     books: Harness,
 ) -> None:
     (one,) = books.add(1)
-    before = keys(books.changes())[f"invoice-{one}"]["version"]
+    before = keys(books.changes())[f"INV-{one}"]["version"]
     books.command("delete", object="Invoice", id=one)
     pages = books.changes()
     assert ids(pages) == []
     (page,) = [page for page in pages if page.object == "invoice"]
     assert b'"status":"Deleted"' in page.body
-    assert keys(pages)[f"invoice-{one}"]["version"] > before
+    assert keys(pages)[f"INV-{one}"]["version"] > before
 
 
 def test_a_window_is_low_inclusive_and_high_exclusive_and_ties_all_come(books: Harness) -> None:
@@ -388,8 +388,8 @@ def test_a_window_older_than_capture_still_brings_all_changes_and_says_what_it_c
         pages = books.changes(hours=41 * 24)
     assert ids(pages) == [early]
     found = keys(pages)
-    assert found[f"invoice-{recent}"]["period"] is None
-    assert f"invoice-{lost}" not in found
+    assert found[f"INV-{recent}"]["period"] is None
+    assert f"INV-{lost}" not in found
     (record,) = caplog.records
     assert "are older than change data capture reaches" in record.getMessage()
 
@@ -399,7 +399,7 @@ def test_a_deletion_that_capture_forgot_is_found_by_comparing_ids(books: Harness
     books.command("delete", object="Invoice", id=lost)
     books.sandbox.command("advance", seconds=31 * 86400)
     swept = [row["id"] for batch in books.client.ids(EMPTY) for row in batch.to_pylist()]
-    assert swept == [f"invoice-{kept}"]
+    assert swept == [f"INV-{kept}"]
 
 
 def test_a_full_capture_is_asked_again_for_each_kind(books: Harness) -> None:
@@ -408,7 +408,7 @@ def test_a_full_capture_is_asked_again_for_each_kind(books: Harness) -> None:
     for one in gone[:2]:
         books.command("delete", object="Invoice", id=one)
     found = keys(books.changes())
-    assert [found[f"invoice-{one}"]["period"] for one in gone[:3]] == [None, None, "2023-02"]
+    assert [found[f"INV-{one}"]["period"] for one in gone[:3]] == [None, None, "2023-02"]
     assert books.sandbox.requests("quickbooks")[CDC] == 5
 
 
@@ -581,7 +581,8 @@ def test_a_fault_is_read_in_each_form_that_it_arrives_in(
 def test_the_resource_opens_the_ledger_by_its_url_also_outside_of_dagster(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
 ) -> None:
-    for name, value in {**sandbox.env, "REVREC_HOME": str(tmp_path)}.items():
+    home = tmp_path if named else tmp_path / "new"  # the check may be the first thing done in it
+    for name, value in {**sandbox.env, "REVREC_HOME": str(home)}.items():
         monkeypatch.setenv(name, value)
     if named:
         monkeypatch.setenv("REVREC_LEDGER_URL", f"duckdb:///{tmp_path}/other.duckdb")
@@ -590,6 +591,6 @@ def test_the_resource_opens_the_ledger_by_its_url_also_outside_of_dagster(
     made = resource(Settings.load())
     with made.client() as client:
         assert client.check().account_id == REALM
-    assert (tmp_path / ("other.duckdb" if named else "ledger.duckdb")).is_file()
+    assert (home / ("other.duckdb" if named else "ledger.duckdb")).is_file()
     if named:
         assert "other.duckdb" not in repr(made)

@@ -66,7 +66,7 @@ def test_a_month_is_listed_flagged_delivered_and_follows_what_changes(
     assert {row["period"] for row in june} == {"2026-06"}
     assert {row["excluded_by"] for row in june} == {None}
     number = quick.command("find", source="quickbooks", number="2026-0512")["id"]
-    assert (f"invoice-{number}", "Product Code") in flagged(pipeline)
+    assert (f"INV-{number}", "Product Code") in flagged(pipeline)
     job = pipeline.job("quickbooks", "invoices")
     counts = job["counts"]
     assert counts["delivered"] > 0
@@ -106,7 +106,7 @@ def test_an_id_sweep_finds_a_deletion_that_capture_has_forgotten(
     quick.command("advance", seconds=35 * 86400)
     pipeline.run("changes_quickbooks")
     pipeline.route()
-    gone = f"invoice-{found['id']}"
+    gone = f"INV-{found['id']}"
     assert gone in {row["document_id"] for row in rows(pipeline, "2026-06")}
     pipeline.run("sweep_quickbooks")
     pipeline.route()

@@ -266,7 +266,7 @@ def captured(api: Api, hours: float = 1) -> list[Any]:
 def test_capture_has_stubs_of_deleted_objects_and_the_changed_ones_in_full(api: Api) -> None:
     told = api.sandbox.command("story", source="quickbooks")["quickbooks"]
     invoices, receipts, memos, refunds = captured(api)
-    deleted = told["deleted"].removeprefix("invoice-")
+    deleted = told["deleted"].removeprefix("INV-")
     (stub,) = [one for one in invoices["Invoice"] if one.get("status") == "Deleted"]
     assert (stub["Id"], set(stub)) == (deleted, {"domain", "status", "Id", "MetaData"})
     assert len(invoices["Invoice"]) == 4
