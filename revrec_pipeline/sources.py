@@ -7,6 +7,7 @@ from revrec_pipeline.mapping import Source, hubspot, salesforce, stripe
 from revrec_pipeline.mapping import Source, chargebee, salesforce, stripe
 from revrec_pipeline.mapping import Source, netsuite, salesforce, stripe
 from revrec_pipeline.mapping import Source, sage_intacct, salesforce, stripe
+from revrec_pipeline.mapping import Source, quickbooks, salesforce, stripe
 
 SOURCES: dict[str, Source] = {
     source.name: source
@@ -15,6 +16,7 @@ SOURCES: dict[str, Source] = {
         hubspot.SOURCE,
         chargebee.SOURCE,
         netsuite.SOURCE,
+        quickbooks.SOURCE,
         stripe.SOURCE,
         sage_intacct.SOURCE,
     )

@@ -23,6 +23,7 @@ from revrec_pipeline.sandbox.faults import FaultMiddleware, Faults
 from revrec_pipeline.sandbox.hubspot import HubspotSandbox
 from revrec_pipeline.sandbox.netsuite import NetsuiteSandbox
 from revrec_pipeline.sandbox.sage_intacct import SageIntacctSandbox
+from revrec_pipeline.sandbox.quickbooks import QuickbooksSandbox
 from revrec_pipeline.sandbox.salesforce import SalesforceSandbox
 from revrec_pipeline.sandbox.source import SandboxSource
 from revrec_pipeline.sandbox.stripe import StripeSandbox
@@ -37,6 +38,7 @@ def build_sources(clock: Clock) -> list[SandboxSource]:
         HubspotSandbox(clock),
         ChargebeeSandbox(clock),
         NetsuiteSandbox(clock),
+        QuickbooksSandbox(clock),
         StripeSandbox(clock),
         SageIntacctSandbox(clock),
     ]
