@@ -22,6 +22,7 @@ from revrec_pipeline.sandbox.faults import FaultMiddleware, Faults
 from revrec_pipeline.sandbox.salesforce import SalesforceSandbox
 from revrec_pipeline.sandbox.source import SandboxSource
 from revrec_pipeline.sandbox.stripe import StripeSandbox
+from revrec_pipeline.sandbox.xero import XeroSandbox
 
 HOST = "127.0.0.1"
 
@@ -30,6 +31,7 @@ def build_sources(clock: Clock) -> list[SandboxSource]:
     """All sources, each with its own data; a new source is one line here."""
     return [
         SalesforceSandbox(clock),
+        XeroSandbox(clock),
         StripeSandbox(clock),
     ]
 
