@@ -6,6 +6,7 @@ error bodies mean, and nothing else; which requests make a month or a window is 
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -131,6 +132,7 @@ class RestApi:
 
     `origin` is the vendor's; `api_url`, when set, is where every request goes instead. `judge`
     reads status, headers and body of every answer. `expired` is told that a token was refused.
+    `pacer` is for a vendor that counts otherwise than by the second.
     """
 
     def __init__(
@@ -142,7 +144,8 @@ class RestApi:
         authorize: Authorize,
         judge: Callable[[str, Received], Verdict],
         expired: Callable[[], None] = lambda: None,
-        requests_per_second: float,
+        requests_per_second: float = math.inf,
+        pacer: Pacer | None = None,
         concurrency: int,
         sleep: Sleep,
         request_id_header: str | None = None,
@@ -155,7 +158,7 @@ class RestApi:
         self._judge = judge
         self._expired = expired
         self._sleep = sleep
-        self._pacer = Pacer(requests_per_second, sleep)
+        self._pacer = pacer or Pacer(requests_per_second, sleep)
         self._flight = threading.Semaphore(concurrency)
         self._request_id_header = request_id_header
         self._pool = urllib3.PoolManager(

@@ -3,12 +3,13 @@
 The resource of a source is found by name: `resources.<name>`.
 """
 
-from revrec_pipeline.mapping import Source, salesforce, stripe
+from revrec_pipeline.mapping import Source, salesforce, stripe, xero
 
 SOURCES: dict[str, Source] = {
     source.name: source
     for source in (
         salesforce.SOURCE,
+        xero.SOURCE,
         stripe.SOURCE,
     )
 }
