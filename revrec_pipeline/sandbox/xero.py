@@ -6,6 +6,7 @@ in `xero_store`, and what filters and orders mean in `xero_where`.
 
 import base64
 import itertools
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -250,10 +251,10 @@ class XeroSandbox:
         recent = [call for call in self._calls if call > now - timedelta(minutes=1)]
         if self._per_day is not None and len(self._calls) >= self._per_day:
             wait = self._calls[0] + timedelta(days=1) - now
-            raise _limited("day", Retry_After=f"{wait.total_seconds():.0f}")
+            raise _limited("day", Retry_After=str(math.ceil(wait.total_seconds())))
         if self._per_minute is not None and len(recent) >= self._per_minute:
             wait = recent[0] + timedelta(minutes=1) - now
-            raise _limited("minute", Retry_After=f"{wait.total_seconds() + 1:.0f}")
+            raise _limited("minute", Retry_After=str(math.ceil(wait.total_seconds())))
         self._calls.append(now)
 
     def _response(self, body: Object | list[Object], status: int = 200) -> Response:
