@@ -156,7 +156,7 @@ def _billed_sales(books: _Books, period: str, number: int) -> None:
         day = at(month.year, month.month, 1 + sold * 11 % days)
         bundle = _BUNDLES[sold % len(_BUNDLES)]
         _bill(books, f"sold-{sold}", customer, day, bundle, opportunity(sold))
-    customer = company.CUSTOMERS[number % len(company.CUSTOMERS)]
+    customer = company.CUSTOMERS[number // _SOLD_PER_MONTH * 7 % len(company.CUSTOMERS)]
     usage = charge(
         "API-USAGE", 41_237 + 1_013 * (number % 7), customer.currency, **_terms(customer)
     )

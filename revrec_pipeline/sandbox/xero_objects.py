@@ -76,7 +76,8 @@ def line_item(line: Line, document: str, position: int, amounts: str, currency: 
     item_id = guid("line", document, position)
     if line.unit_amount is None:
         return {"Description": line.text, "Tracking": tracking, "LineItemID": item_id}
-    gross = line.quantity * line.unit_amount
+    unit = line.unit_amount.quantize(Decimal("0.0001"), ROUND_HALF_UP)
+    gross = line.quantity * unit
     net = gross * (1 - (line.discount_rate or Decimal(0)) / 100)
     amount = _rounded(net - (line.discount_amount or Decimal(0)), currency)
     share = line.tax_percent / (100 + line.tax_percent if amounts == "Inclusive" else 100)
@@ -85,7 +86,7 @@ def line_item(line: Line, document: str, position: int, amounts: str, currency: 
     return {
         **({"ItemCode": product.code} if product else {}),
         "Description": line.text,
-        "UnitAmount": line.unit_amount.quantize(Decimal("0.0001")),
+        "UnitAmount": unit,
         "TaxType": "OUTPUT2" if line.tax_percent else "NONE",
         "TaxAmount": tax,
         "LineAmount": amount,

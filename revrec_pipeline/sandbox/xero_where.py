@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from lark import Lark, Token, Tree
-from lark.exceptions import UnexpectedInput
+from lark.exceptions import UnexpectedInput, UnexpectedToken
 
 Kind = Literal["text", "number", "date", "guid", "boolean"]
 Test = Callable[[Mapping[str, Any]], bool]
@@ -99,7 +99,9 @@ def parse_where(text: str, kind: str) -> Test:
     try:
         tree = _grammar().parse(text)
     except UnexpectedInput as error:
-        raise QueryParseError(f"Syntax error (at index {error.pos_in_stream or 0})") from error
+        ended = isinstance(error, UnexpectedToken) and error.token.type == "$END"
+        index = len(text) if ended else error.pos_in_stream
+        raise QueryParseError(f"Syntax error (at index {index})") from error
     return _test(tree.children[0], kind)
 
 
