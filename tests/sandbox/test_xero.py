@@ -280,7 +280,7 @@ def test_if_modified_since_counts_whole_seconds_with_and_without_an_offset(
         ("FullyPaidOnDate==null AND Date<DateTime(2025,07,01)", 2),
         ("FullyPaidOnDate!=null", 119),
         ("Total==0", 1),
-        ("Total>=300000.00 AND CurrencyCode==\"ISK\"", 2),
+        ('Total>=300000.00 AND CurrencyCode=="ISK"', 2),
         ('CurrencyCode!="USD" AND AmountDue<>0', 10),
     ],
 )
