@@ -188,7 +188,7 @@ class XeroApi:
 
     def _chosen(self, tenants: list[Tenant]) -> Tenant:
         named = self._secrets.tenant_id
-        names = ", ".join(f"{one.name} ({one.id})" for one in tenants) or "none"
+        names = ", ".join(f"{one.name or 'unnamed'} ({one.id})" for one in tenants) or "none"
         if named is not None:
             for one in tenants:
                 if one.id == named:
