@@ -65,7 +65,7 @@ def build(
     """Build, check and store one month from what has landed."""
     known = lake.landings(source.name)
     landings = relevant(known, period)
-    with lake.scratch() as folder, engine(folder / "spill") as db:
+    with lake.reading(), lake.scratch() as folder, engine(folder / "spill") as db:
         _choose_versions(db, lake, known, landings, period)
         _open_pages(db, lake, source, landings)
         source.rows(db, record_type, settings, site)

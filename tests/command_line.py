@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 REVREC = str(Path(sys.executable).with_name("revrec"))
+#: The sources that homes are connected to; more would only take longer.
+SOURCES = ("salesforce", "stripe")
 #: Month that homes are made of: it holds complete and incomplete records.
 MONTH = "2026-05"
 SETTINGS = """\
@@ -143,6 +145,9 @@ class Commands(Protocol):
     """What these tests ask of the sandbox."""
 
     env: dict[str, str]
+
+    def only(self, *sources: str) -> dict[str, str]:
+        """What points these sources at it."""
 
     def command(self, op: str, **fields: Any) -> dict[str, Any]:
         """Send one command to `/_control`."""

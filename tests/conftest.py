@@ -19,6 +19,11 @@ class Sandbox:
     origin: str
     env: dict[str, str]  # what points every source here
 
+    def only(self, *sources: str) -> dict[str, str]:
+        """What points these sources here, so that no other one is connected."""
+        prefixes = tuple(f"{source.upper()}_" for source in sources)
+        return {name: value for name, value in self.env.items() if name.startswith(prefixes)}
+
     def command(self, op: str, **fields: Any) -> dict[str, Any]:
         """Send one command to `/_control`; a refused one fails the test."""
         answer = requests.post(f"{self.origin}/_control", json={"op": op, **fields}, timeout=10)

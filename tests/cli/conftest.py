@@ -4,14 +4,14 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import MONTH, SETTINGS, Commands, Home, Live, Synced
+from command_line import MONTH, SETTINGS, SOURCES, Commands, Home, Live, Synced
 from conversion_files import read_archive
 
 
 @pytest.fixture
 def home(sandbox: Commands, tmp_path: Path) -> Home:
-    """A new home, which points at the sandbox."""
-    made = Home(tmp_path, sandbox.env)
+    """A new home, two of whose sources point at the sandbox."""
+    made = Home(tmp_path, sandbox.only(*SOURCES))
     made.configure(SETTINGS)
     return made
 
@@ -20,7 +20,7 @@ def home(sandbox: Commands, tmp_path: Path) -> Home:
 def first_sync(_sandbox: Commands, tmp_path_factory: pytest.TempPathFactory) -> Synced:
     """One month of both sources, delivered into conversion files. Only to be read."""
     _sandbox.command("reset")
-    made = Home(tmp_path_factory.mktemp("first_sync"), _sandbox.env)
+    made = Home(tmp_path_factory.mktemp("first_sync"), _sandbox.only(*SOURCES))
     made.configure(SETTINGS)
     done = made.run("sync", "--from", MONTH, "--to", MONTH)
     return Synced(made, done.stdout, done.stderr)
@@ -36,7 +36,7 @@ def synced(first_sync: Synced, sandbox: Commands, tmp_path: Path) -> Home:
 def live(_sandbox: Commands, tmp_path_factory: pytest.TempPathFactory) -> Live:
     """The same month loaded live. Only to be read."""
     _sandbox.command("reset")
-    made = Home(tmp_path_factory.mktemp("live"), _sandbox.env)
+    made = Home(tmp_path_factory.mktemp("live"), _sandbox.only(*SOURCES))
     made.configure(SETTINGS)
     made.run("period", "set", "2026-06")
     process = made.start("sync", "--from", MONTH, "--to", MONTH)

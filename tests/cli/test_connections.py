@@ -7,14 +7,18 @@ import subprocess
 import requests
 from command_line import REVREC, Home, Synced
 
+from revrec_pipeline.sources import SOURCES
+
 
 def test_connections_name_what_is_missing_and_ask_connected_sources_who_they_are(
     home: Home,
 ) -> None:
     without_stripe = home.with_env(STRIPE_API_KEY="")
 
-    salesforce, stripe = without_stripe.json("connections", "--check")
+    found = {one["source"]: one for one in without_stripe.json("connections", "--check")}
 
+    assert list(found) == list(SOURCES)
+    salesforce, stripe = found["salesforce"], found["stripe"]
     assert salesforce["source"] == "salesforce"
     assert salesforce["state"] == "connected"
     assert salesforce["account_name"] == "Fernhill Software"
@@ -41,7 +45,8 @@ def test_a_source_that_refuses_the_key_is_failed_and_the_other_one_still_answers
 def test_without_check_nothing_is_asked(first_sync: Synced) -> None:
     nowhere = first_sync.home.with_env(STRIPE_API_URL="http://127.0.0.1:9")
 
-    assert [c["state"] for c in nowhere.json("connections")] == ["connected", "connected"]
+    states = {c["source"]: c["state"] for c in nowhere.json("connections")}
+    assert [states["salesforce"], states["stripe"]] == ["connected", "connected"]
 
 
 def test_sandbox_env_prints_what_points_every_source_at_it(home: Home) -> None:

@@ -10,9 +10,10 @@ import pytest
 from command_line import Home, Synced
 
 from revrec_pipeline.cli import main
+from revrec_pipeline.sources import SOURCES
 
 REFUSED = {
-    "sync foo": "unknown source 'foo'; known are salesforce, stripe",
+    "sync foo": f"unknown source 'foo'; known are {', '.join(SOURCES)}",
     "sync --from 2026-13": "'2026-13' is not a month; write it like 2026-01",
     "sync --from January": "'January' is not a month; write it like 2026-01",
     "sync --from 2026-06 --to 2026-05": "--from 2026-06 is after --to 2026-05",
@@ -63,7 +64,8 @@ SETTINGS = {
     "[site": "{file} is not valid TOML: Expected ']' at the end of a table declaration "
     "(at end of document)",
     '[site]\ntimezon = "UTC"': "{file}: unknown setting 'site.timezon'; did you mean 'timezone'?",
-    "[sources.sap]": "{file}: unknown setting 'sources.sap'; known are salesforce, stripe",
+    "[sources.sap]": "{file}: unknown setting 'sources.sap'; known are "
+    + ", ".join(sorted(SOURCES)),
     '[site]\nhistory_start = "2026-13"': "{file}: site.history_start: '2026-13' is not a month; "
     "write it like 2026-01",
     'ledger_url = "postgresql://u:hidden@h/d"': "{file}: 'ledger_url' is no setting of the file; "
