@@ -189,7 +189,7 @@ class XeroClient:
 
     def server_time(self) -> datetime:
         """Xero's clock, asked where no limit of the organisation counts."""
-        answer, _ = self._api.tenants()
+        answer, _ = self._api.organisation()
         return answer.server_time
 
     # -- documents ---------------------------------------------------------------------------

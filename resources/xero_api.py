@@ -112,7 +112,6 @@ class XeroApi:
         self._scopes = settings.scopes
         self._token = Token(self._log_in)
         self._used = threading.local()
-        self._choosing = threading.Lock()
         self._tenant: Tenant | None = None
         transport = _Transport()
         shared: dict[str, Any] = {
@@ -170,26 +169,25 @@ class XeroApi:
 
     # -- the organisation --------------------------------------------------------------------
 
-    def tenants(self) -> tuple[Answer, list[Tenant]]:
-        """The organisations that the app is connected to, as Xero says now."""
+    def organisation(self) -> tuple[Answer, Tenant]:
+        """The organisation that is read, as Xero says now.
+
+        Raises:
+            SourceAuthError: there is none, or there are several and none is named.
+        """
         answer, found = self._connections.call("GET", "/connections", json_reader(list[Tenant]))
-        tenants = [one for one in found if one.kind == "ORGANISATION"]
-        with self._choosing:
-            self._tenant = self._tenant or self._chosen(tenants)
-        return answer, tenants
+        self._tenant = self._chosen([one for one in found if one.kind == "ORGANISATION"])
+        return answer, self._tenant
 
     @property
     def tenant(self) -> Tenant:
         """The organisation that is read."""
-        if self._tenant is None:
-            self.tenants()
-        assert self._tenant is not None  # noqa: S101 - chosen, or an error was raised
-        return self._tenant
+        return self._tenant or self.organisation()[1]
 
     def _chosen(self, tenants: list[Tenant]) -> Tenant:
         named = self._secrets.tenant_id
         names = ", ".join(f"{one.name or 'unnamed'} ({one.id})" for one in tenants) or "none"
-        if named is not None:
+        if named:
             for one in tenants:
                 if one.id == named:
                     return one

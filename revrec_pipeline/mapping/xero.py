@@ -61,6 +61,7 @@ def _plain(path: str) -> str:
 _DocumentPath = Annotated[
     str, StringConstraints(pattern=r"^(Invoice|Contact)\.[A-Za-z]+$"), AfterValidator(_plain)
 ]
+_ContactPath = Annotated[str, StringConstraints(pattern=r"^Contact\.[A-Za-z]+$")]
 _Path = Annotated[
     str,
     StringConstraints(pattern=r"^((Invoice|Contact|LineItem)\.[A-Za-z]+|Tracking\..{1,100})$"),
@@ -85,6 +86,9 @@ class XeroSettings(SourceSettings):
     #: Where a document keeps the number of its order, as `Invoice.Reference`. People type it: a
     #: reference that is no identifier is flagged.
     order_number_field: _DocumentPath | None = None
+    #: Where a customer keeps the CRM's id of it, as `Contact.ContactNumber`; that becomes the
+    #: customer's id. Without it, Xero's own id is.
+    customer_id_field: _ContactPath | None = None
     #: Further columns: heading → `Tracking.<category>`, `LineItem.<field>`, `Invoice.<field>` (of
     #: a credit note: the field of the same name) or `Contact.<field>`.
     custom_fields: dict[str, _Path] = Field(default_factory=dict)
@@ -99,7 +103,8 @@ class XeroSettings(SourceSettings):
 
         Each once; case does not tell two of them apart, as it does not in DuckDB.
         """
-        paths = [*self.custom_fields.values(), *filter(None, [self.order_number_field])]
+        alone = (self.order_number_field, self.customer_id_field)
+        paths = [*self.custom_fields.values(), *filter(None, alone)]
         found: dict[str, str] = {}
         for path in paths:
             start, _, name = path.partition(".")
@@ -201,6 +206,8 @@ def _create_lines(
             {_billed_on(settings)} AS billed_on,
             {_allocated_to() if kind == CREDIT_NOTE else "NULL::VARCHAR"} AS allocated_to,
             nullif(trim({_value(order_number) if order_number else "NULL"}), '') AS named_order,
+            nullif(trim({_value(settings.customer_id_field or "Contact.ContactID")}), '')
+                AS customer_id,
             {_document_rule(settings, site)} AS rule
         FROM (
             SELECT landing, page, unnest(found.{name}s) AS it
@@ -317,7 +324,7 @@ _LINEAGE = """
     'xero' AS source, '{record_type}' AS record_type, period, '{kind}' AS document_type,
     id AS document_id, line.LineItemID AS line_id, version AS source_version,
     landing AS raw_batch, page::INTEGER AS raw_page, url, excluded_by,
-    it.Contact.ContactID AS customer_id, nullif(trim(it.Contact.Name), '') AS customer_name
+    customer_id, nullif(trim(it.Contact.Name), '') AS customer_name
 """
 
 

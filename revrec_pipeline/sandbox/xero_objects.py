@@ -16,6 +16,7 @@ import msgspec
 
 from revrec_pipeline.currency import exponent
 from revrec_pipeline.sandbox import company
+from revrec_pipeline.sandbox.salesforce_org import record_id
 
 Object = dict[str, Any]
 
@@ -161,9 +162,15 @@ def add_up(one: Object) -> None:
 
 
 def contact(customer: company.Customer) -> Object:
-    """A customer as a document shows it. Xero insists on a name: this one's is its address."""
+    """A customer as a document shows it, with the CRM's id of it where the CRM made the contact.
+
+    Xero insists on a name: who has none is called by the e-mail address.
+    """
+    number = company.CUSTOMERS.index(customer) + 1
+    from_crm = {"ContactNumber": record_id("001", number)} if number % 4 else {}
     return {
         "ContactID": guid("contact", customer.key),
+        **from_crm,
         "Name": customer.billing_name or customer.email,
         "Addresses": [],
         "Phones": [],

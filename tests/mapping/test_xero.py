@@ -418,6 +418,14 @@ def test_the_order_number_is_read_where_the_setting_says() -> None:
     assert [row["order_number"] for row in rows] == ["006Hs00000000001IAA", None, "PO-1"]
 
 
+def test_the_customer_s_id_is_read_where_the_setting_says_and_not_guessed() -> None:
+    known = {"ContactID": "con-1", "Name": "Acme", "ContactNumber": "001Hs00000000001AAA"}
+    field = {"customer_id_field": "Contact.ContactNumber"}
+    row = only(mapped(invoice(line(), Contact=known), **field))
+    assert (row["customer_id"], row["customer_name"]) == ("001Hs00000000001AAA", "Acme")
+    assert only(mapped(invoice(line()), **field))["customer_id"] is None
+
+
 def test_custom_fields_come_from_tracking_line_document_and_customer() -> None:
     shown = invoice(
         line(Tracking=[{"Name": "O'Neill's \"West\"", "Option": "Up"}]),

@@ -455,7 +455,7 @@ def test_references_name_opportunities_that_the_crm_won_with_the_same_customer_a
     sales = {
         row[0]: row[1:]
         for row in org.select(
-            'SELECT o."Id", a."Name", o."StageName", '
+            'SELECT o."Id", a."Id", a."Name", o."StageName", '
             '(SELECT group_concat(l."ProductCode", \' \') FROM "OpportunityLineItem" AS l '
             'WHERE l."OpportunityId" = o."Id") '
             'FROM "Opportunity" AS o JOIN "Account" AS a ON a."Id" = o."AccountId"',
@@ -465,8 +465,9 @@ def test_references_name_opportunities_that_the_crm_won_with_the_same_customer_a
     named = [one for one in all_documents() if one["Reference"].startswith("006")]
     assert len(named) == 54
     for one in named:
-        account, stage, codes = sales[one["Reference"]]
-        (customer,) = (each for each in company.CUSTOMERS if each.crm_name == account)
+        account, name, stage, codes = sales[one["Reference"]]
+        (customer,) = (each for each in company.CUSTOMERS if each.crm_name == name)
+        assert one["Contact"].get("ContactNumber", account) == account
         assert one["Contact"]["Name"] == (customer.billing_name or customer.email)
         assert STAGES[stage][:2] == (True, True)
         assert codes.split() == [line["ItemCode"] for line in one["LineItems"]]
