@@ -177,7 +177,7 @@ class XeroClient:
 
     def _unknown(self) -> Iterator[str]:
         """Items and tracking categories that the settings name and the organisation lacks."""
-        if self._settings.terms:
+        if self._settings.terms and not self._settings.product_id_field:
             _, found = self._api.get("Items", json_reader(_Items))
             codes = {item.code for item in found.items}
             yield from (f"item {code}" for code in self._settings.terms if code not in codes)

@@ -61,6 +61,11 @@ def _plain(path: str) -> str:
 _DocumentPath = Annotated[
     str, StringConstraints(pattern=r"^(Invoice|Contact)\.[A-Za-z]+$"), AfterValidator(_plain)
 ]
+_LinePath = Annotated[
+    str,
+    StringConstraints(pattern=r"^(LineItem\.[A-Za-z]+|Tracking\..{1,100})$"),
+    AfterValidator(_plain),
+]
 _ContactPath = Annotated[str, StringConstraints(pattern=r"^Contact\.[A-Za-z]+$")]
 _Path = Annotated[
     str,
@@ -81,7 +86,7 @@ class XeroSettings(SourceSettings):
     discard_zero_invoices: bool = False
     #: Whether billing lines carry their tax.
     tax_enabled: bool = False
-    #: Months of service by item code, from the day of the invoice; 0 is delivered on that day.
+    #: Months of service by product code, from the day of the invoice; 0 is delivered on that day.
     terms: dict[str, Annotated[int, Field(ge=0, le=1200)]] = Field(default_factory=dict)
     #: Where a document keeps the number of its order, as `Invoice.Reference`. People type it: a
     #: reference that is no identifier is flagged.
@@ -89,6 +94,9 @@ class XeroSettings(SourceSettings):
     #: Where a customer keeps the CRM's id of it, as `Contact.ContactNumber`; that becomes the
     #: customer's id. Without it, Xero's own id is.
     customer_id_field: _ContactPath | None = None
+    #: Where a line keeps its product code, as `Tracking.Product` or `LineItem.AccountCode`: many
+    #: organisations have no items. Without it, the item's code is.
+    product_id_field: _LinePath | None = None
     #: Further columns: heading → `Tracking.<category>`, `LineItem.<field>`, `Invoice.<field>` (of
     #: a credit note: the field of the same name) or `Contact.<field>`.
     custom_fields: dict[str, _Path] = Field(default_factory=dict)
@@ -103,7 +111,7 @@ class XeroSettings(SourceSettings):
 
         Each once; case does not tell two of them apart, as it does not in DuckDB.
         """
-        alone = (self.order_number_field, self.customer_id_field)
+        alone = (self.order_number_field, self.customer_id_field, self.product_id_field)
         paths = [*self.custom_fields.values(), *filter(None, alone)]
         found: dict[str, str] = {}
         for path in paths:
@@ -223,7 +231,7 @@ def _create_lines(
         CREATE OR REPLACE VIEW {kind}_line AS
         SELECT *,
             net_of(line, it.LineAmountTypes) AS net,
-            coalesce(nullif(trim(line.ItemCode), ''), nullif(trim(line.Item.Code), '')) AS code,
+            nullif(trim({_product_code(settings)}), '') AS code,
             number_of(line.Quantity) AS quantity,
             {_months("code", settings)} AS months,
             CASE WHEN months = 0 THEN dated_on ELSE {term_end("dated_on", "months")} END AS ends_on,
@@ -291,6 +299,12 @@ def _line_rule(settings: XeroSettings) -> str:
         "CASE WHEN only_says(line) THEN 'description_only' "
         f"WHEN list_contains({excluded}, code) THEN 'excluded_product' END"
     )
+
+
+def _product_code(settings: XeroSettings) -> str:
+    if settings.product_id_field:
+        return _value(settings.product_id_field)
+    return "coalesce(line.ItemCode, line.Item.Code)"
 
 
 def _months(code: str, settings: XeroSettings) -> str:

@@ -225,6 +225,21 @@ def test_the_item_gives_the_code_where_the_line_does_not() -> None:
     assert only(mapped(invoice(line(ItemCode=None, Item=None))))["product_code"] is None
 
 
+@pytest.mark.parametrize(
+    ("field", "code"),
+    [("LineItem.AccountCode", "200"), ("Tracking.Region", "Europe"), ("Tracking.None", None)],
+)
+def test_an_organisation_without_items_says_where_its_products_are(
+    field: str, code: str | None
+) -> None:
+    """Of 649 lines of a published organisation (dbt_xero's seeds), none has an item."""
+    row = only(mapped(invoice(line()), product_id_field=field, terms={"200": 1, "Europe": 1}))
+    assert (row["product_code"], row["service_end_date"]) == (
+        code,
+        date(2026, 2, 27) if code else None,
+    )
+
+
 def test_leading_zeros_of_an_item_code_survive() -> None:
     assert only(mapped(invoice(line(ItemCode="00420"))))["product_code"] == "00420"
 

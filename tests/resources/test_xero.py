@@ -149,6 +149,9 @@ def test_check_names_items_and_tracking_categories_that_only_the_settings_know(
     )
     with harness.client as client:
         assert client.check().missing == ("item PLAT-OLD", "tracking category Team")
+    elsewhere = Harness(sandbox, terms={"200": 12}, product_id_field="LineItem.AccountCode")
+    with elsewhere.client as client:
+        assert client.check().missing == ()
 
 
 def test_check_names_a_scope_that_the_connection_lacks(sandbox: Sandbox) -> None:
@@ -604,6 +607,18 @@ def test_the_published_rate_is_the_default_and_kept_by_the_client_airbyte_81524(
         pacer.wait()
     assert len(naps) == 2
     assert all(59 < nap <= 60 for nap in naps)
+
+
+def test_the_setting_paces_the_organisation_s_requests_and_no_others(sandbox: Sandbox) -> None:
+    harness = Harness(sandbox, requests_per_minute=3)
+    with harness.client as client:
+        for _ in range(5):
+            client.server_time()
+        assert harness.naps == []
+        harness.listing("2025-03")
+        harness.listing("2025-04")
+    assert len(harness.naps) == 1
+    assert 50 < harness.naps[0] <= 60
 
 
 def test_the_sandboxes_limit_of_a_minute_is_waited_out(sandbox: Sandbox) -> None:

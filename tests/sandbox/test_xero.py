@@ -359,6 +359,19 @@ def test_what_xero_does_not_allow_cannot_be_commanded(
     )
 
 
+def test_more_than_is_left_cannot_be_allocated(sandbox: Sandbox) -> None:
+    note, invoice = credit_note_id("outage"), invoice_id("to-void")
+    command = {"op": "allocate", "source": "xero", "id": note, "invoice": invoice, "amount": "0.01"}
+    answer = requests.post(f"{sandbox.origin}/_control", json=command, timeout=10)
+    assert answer.status_code == 400
+    assert "0.01 is more than is left" in answer.json()["error"]
+    sandbox.command("unallocate", source="xero", id=note)
+    sandbox.command(**{**command, "amount": "200.00"})
+    (shown,) = Reader(sandbox).body(f"CreditNotes/{note}")["CreditNotes"]
+    assert (shown["Status"], shown["RemainingCredit"]) == ("PAID", 0)
+    assert shown["Allocations"][-1]["Invoice"]["InvoiceID"] == invoice
+
+
 def test_lines_that_are_sent_back_without_ids_receive_new_ones(reader: Reader) -> None:
     own = invoice_id("words")
     before = reader.body(f"Invoices/{own}")["Invoices"][0]["LineItems"]
