@@ -48,7 +48,11 @@ _LINE_FIELDS = (
     "TaxAmount",
 )
 #: These hold other objects; no setting may name one.
-_NESTED = {"invoice": {"contact", "lineitems"}, "contact": set(), "lineitem": {"item", "tracking"}}
+_NESTED = {
+    "invoice": {"allocations", "contact", "lineitems"},
+    "contact": set(),
+    "lineitem": {"item", "tracking"},
+}
 
 
 def _plain(path: str) -> str:
@@ -381,7 +385,7 @@ def _billing_rows(kind: str, settings: XeroSettings) -> str:
     else:
         order = "allocated_to" if contract else "named_order"
         item, since, begins, ends = "NULL::VARCHAR", "NULL::DATE", "NULL::DATE", "NULL::DATE"
-    taxed = settings.tax_enabled
+    taxed = "line.TaxType <> 'NONE'" if settings.tax_enabled else "false"
     return f"""
     SELECT {_LINEAGE.format(record_type="invoices", kind=kind)},
         {order} AS order_number, {item} AS order_item_number, {since} AS contract_date,
@@ -391,7 +395,7 @@ def _billing_rows(kind: str, settings: XeroSettings) -> str:
         ({sign}net)::DECIMAL(18, 4) AS amount, it.CurrencyCode AS currency,
         {begins} AS service_start_date, {ends} AS service_end_date, quantity,
         allocated_to AS reference_invoice_number, NULL::VARCHAR AS reference_line_id,
-        {f"({sign}money_of(line.TaxAmount))" if taxed else "NULL"}::DECIMAL(18, 4) AS tax_amount,
-        {"line.TaxType" if taxed else "NULL::VARCHAR"} AS tax_name, custom_fields
+        CASE WHEN {taxed} THEN {sign}money_of(line.TaxAmount) END::DECIMAL(18, 4) AS tax_amount,
+        CASE WHEN {taxed} THEN line.TaxType END AS tax_name, custom_fields
     FROM {kind}_line
     """
