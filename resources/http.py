@@ -7,6 +7,7 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -108,15 +109,10 @@ class Retry:
 
 
 class Pacer:
-    """Spaces the requests of all threads so that a published rate is not exceeded.
+    """Spaces the requests of all threads so that a published rate is not exceeded."""
 
-    The first `burst` requests, and as many after a rest, go out at once: a limit per minute does
-    not ask for even spaces. In any minute at most `burst` and a minute's worth of `per_second` go.
-    """
-
-    def __init__(self, per_second: float, sleep: Sleep, burst: int = 1) -> None:
+    def __init__(self, per_second: float, sleep: Sleep) -> None:
         self._interval = 1 / per_second
-        self._ahead = (burst - 1) * self._interval
         self._sleep = sleep
         self._lock = threading.Lock()
         self._next = 0.0
@@ -125,7 +121,29 @@ class Pacer:
         """Wait for this caller's turn."""
         with self._lock:
             now = time.monotonic()
-            turn = max(now - self._ahead, self._next)
+            turn = max(now, self._next)
             self._next = turn + self._interval
+        if turn > now:
+            self._sleep(turn - now)
+
+
+class MinutePacer(Pacer):
+    """Lets as many requests through as a minute may have, at once if need be; then they wait.
+
+    For vendors that count by the minute: a sync of a few requests does not have to spread them.
+    """
+
+    def __init__(self, per_minute: int, sleep: Sleep) -> None:
+        super().__init__(per_minute / 60, sleep)
+        self._turns: deque[float] = deque(maxlen=per_minute)
+
+    def wait(self) -> None:
+        """Wait until a whole minute's number of requests is a minute old."""
+        with self._lock:
+            now = time.monotonic()
+            turn = now
+            if len(self._turns) == self._turns.maxlen:
+                turn = max(now, self._turns[0] + 60)
+            self._turns.append(turn)
         if turn > now:
             self._sleep(turn - now)

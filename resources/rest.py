@@ -138,6 +138,7 @@ class RestApi:
 
     `origin` is the vendor's; `api_url`, when set, is where every request goes instead. `judge`
     reads status, headers and body of every answer. `expired` is told that a token was refused.
+    `pacer` spaces the requests for a vendor that limits a rate; without one only `concurrency` does.
     """
 
     def __init__(
@@ -149,8 +150,7 @@ class RestApi:
         authorize: Authorize,
         judge: Callable[[str, Received], Verdict],
         expired: Callable[[], None] = lambda: None,
-        requests_per_second: float,
-        burst: int = 1,
+        pacer: Pacer | None = None,
         concurrency: int,
         sleep: Sleep,
         request_id_header: str | None = None,
@@ -164,7 +164,7 @@ class RestApi:
         self._judge = judge
         self._expired = expired
         self._sleep = sleep
-        self._pacer = Pacer(requests_per_second, sleep, burst)
+        self._pacer = pacer
         self._flight = threading.Semaphore(concurrency)
         self._request_id_header = request_id_header
         self._pool = urllib3.PoolManager(
@@ -237,7 +237,8 @@ class RestApi:
         tries = 0
         while True:
             tries += 1
-            self._pacer.wait()
+            if self._pacer:
+                self._pacer.wait()
             own = {"Accept-Encoding": "gzip", **headers, **self._authorize(method, url)}
             sent = body() if callable(body) else body
             try:
