@@ -17,7 +17,16 @@ from revrec_pipeline.codes import CODES, Code
 from revrec_pipeline.conversion.template import load_template
 from revrec_pipeline.model import AMOUNT, CANONICAL, RATE, RecordType
 
-__all__ = ["CHECKS", "CODES", "SCHEMAS", "Code", "failures", "headings", "structure_differences"]
+__all__ = [
+    "CHECKS",
+    "CODES",
+    "SCHEMAS",
+    "Code",
+    "codes_of",
+    "failures",
+    "headings",
+    "structure_differences",
+]
 
 #: Rows validated at a time; a pandas copy of one batch is about 20 MB.
 _BATCH_ROWS = 30_000
@@ -144,6 +153,14 @@ SCHEMAS: dict[RecordType, pandera.DataFrameSchema] = {
         ordered=True,
     ),
 }
+
+
+def codes_of(record_type: RecordType) -> frozenset[str]:
+    """The codes that the schema of a record type can give, read from its rules."""
+    columns = SCHEMAS[record_type].columns.values()
+    missing = {column.metadata["missing"] for column in columns if column.metadata["missing"]}
+    broken = {str(check.error) for column in columns for check in column.checks}
+    return frozenset(missing | broken)
 
 
 def headings(record_type: RecordType) -> dict[str, str]:

@@ -410,9 +410,7 @@ def waivers(
         period=period,
         mine=f"{_asks(record_type)}%",
     )
-    return Waivers(
-        tuple(Waiver(**row) for row in found), tuple(row["landing"] for row in asked)
-    )
+    return Waivers(tuple(Waiver(**row) for row in found), tuple(row["landing"] for row in asked))
 
 
 def _asks(record_type: str) -> str:

@@ -60,9 +60,11 @@ def rows(
     connection.execute(_INVOICE_LINES)
     if record_type is RecordType.SALES:
         connection.execute(_ORDER_ROWS)
+        connection.execute(_INVOICE_TOTALS)
     else:
         connection.execute(_CREDIT_NOTE_LINES)
         connection.execute(_BILLING_ROWS)
+        connection.execute(_INVOICE_TOTALS + _CREDIT_NOTE_TOTALS)
 
 
 def _list(values: frozenset[str] | tuple[str, ...]) -> str:
@@ -106,11 +108,11 @@ _INVOICE = {
     ),
     **dict.fromkeys(("created", "effective_at"), '"BIGINT"'),
     **dict.fromkeys(("deleted", "livemode"), '"BOOLEAN"'),
-    "total": f'"{_MONEY}"',
+    **dict.fromkeys(("total", "total_excluding_tax"), f'"{_MONEY}"'),
     "status_transitions": '{"finalized_at":"BIGINT","paid_at":"BIGINT"}',
     "metadata": _ORDER_NUMBER,
     "parent": f'{{"subscription_details":{{"metadata":{_ORDER_NUMBER}}}}}',
-    "lines": f'{{"data":[{_LINE}]}}',
+    "lines": f'{{"data":[{_LINE}],"total_count":"BIGINT"}}',
 }
 _CREDIT_NOTE_LINE = f"""{{"id":"VARCHAR","amount":"{_MONEY}","quantity":"VARCHAR",
     "invoice_line_item":"VARCHAR","discount_amounts":{_DISCOUNTS},"taxes":{_TAXES}}}"""
@@ -124,8 +126,9 @@ _CREDIT_NOTE = {
     **dict.fromkeys(("id", "number", "status", "currency", "customer"), '"VARCHAR"'),
     **dict.fromkeys(("created", "effective_at"), '"BIGINT"'),
     **dict.fromkeys(("deleted", "livemode"), '"BOOLEAN"'),
+    "total_excluding_tax": f'"{_MONEY}"',
     "invoice": _structure(_INVOICE),
-    "lines": f'{{"data":[{_CREDIT_NOTE_LINE}]}}',
+    "lines": f'{{"data":[{_CREDIT_NOTE_LINE}],"total_count":"BIGINT"}}',
 }
 
 
@@ -190,7 +193,7 @@ SELECT landing, page, version, it.id, it.number, it.customer, it.customer_name,
          WHEN paid_only() AND it.status <> 'paid' THEN 'not_paid'
          WHEN discards_zero() AND it.total = 0 THEN 'zero_invoice'
          WHEN len(it.lines.data) = 0 AND it.total = 0 THEN 'no_lines' END AS rule,
-    it.lines.data AS lines
+    it.total_excluding_tax, it.lines.total_count, it.lines.data AS lines
 FROM ({_documents("invoice", _INVOICE)});
 
 CREATE OR REPLACE VIEW invoice_line_page AS
@@ -264,7 +267,7 @@ SELECT landing, page, version, it.id, it.number, it.customer, it.invoice.custome
          WHEN it.status = 'void' THEN it.status
          WHEN billed_on < conversion_date() THEN 'before_conversion_date'
          WHEN paid_only() AND it.invoice.status <> 'paid' THEN 'not_paid' END AS rule,
-    it.lines.data AS lines
+    it.total_excluding_tax, it.lines.total_count, it.lines.data AS lines
 FROM ({_documents("credit_note", _CREDIT_NOTE)});
 
 CREATE OR REPLACE VIEW credit_note_line AS
@@ -313,6 +316,17 @@ SELECT {_LINEAGE.format(record_type="invoices", document_type="credit_note", pro
     TRY_CAST(line.quantity AS DECIMAL(28, 12)),
     reference_invoice_number, line.invoice_line_item, NULL, NULL, NULL
 FROM credit_note_line;
+"""
+
+# For `controls`: what Stripe itself says of a document. Its total before tax is after discounts,
+# as the lines' net amounts are; the count holds for all pages of lines.
+_INVOICE_TOTALS = """
+CREATE OR REPLACE VIEW document_total AS
+SELECT id AS document_id, total_count AS lines, major(total_excluding_tax, unit) AS amount
+FROM invoice_head
+"""
+_CREDIT_NOTE_TOTALS = """
+UNION ALL SELECT id, total_count, -major(total_excluding_tax, unit) FROM credit_note_head
 """
 
 SOURCE = Source(
