@@ -121,8 +121,8 @@ def _check_result(name: str, built: Built, record_type: RecordType) -> dg.AssetC
         return dg.AssetCheckResult(
             check_name=name, passed=True, severity=severity, metadata={"failing_rows": 0}
         )
-    of_check = pc.is_in(built.errors["code"], pa.array(list(codes)))
-    errors = built.errors.filter(of_check).slice(0, _SHOWN).to_pylist()
+    shown = pc.is_in(built.errors["code"], pa.array(list(codes)))
+    errors = built.errors.filter(shown).slice(0, _SHOWN).to_pylist()
     links = {error["record_id"]: error["url"] for error in errors if error["url"]}
     first = {"first_record": dg.MetadataValue.url(next(iter(links.values())))} if links else {}
     return dg.AssetCheckResult(
