@@ -13,7 +13,7 @@ import pandas as pd
 import pandera.pandas as pandera
 import pyarrow as pa
 
-from revrec_pipeline.codes import CODES, Code
+from revrec_pipeline.codes import CHECKS, CODES, Code
 from revrec_pipeline.conversion.template import load_template
 from revrec_pipeline.model import AMOUNT, CANONICAL, RATE, RecordType
 
@@ -30,20 +30,6 @@ __all__ = [
 
 #: Rows validated at a time; a pandas copy of one batch is about 20 MB.
 _BATCH_ROWS = 30_000
-
-#: The asset checks of every canonical asset, in the order in which people read them. The first and
-#: the last two are about the table as a whole.
-CHECKS: dict[str, str] = {
-    "schema": "Columns and types are those of the model.",
-    "unique_key": "No line of a document stands twice.",
-    "required_fields": "Every row has what revenue recognition needs.",
-    "identifiers": "Identifiers hold only characters that RevRec accepts.",
-    "amounts": "Quantity times unit price is the amount, in whole minor units of the currency.",
-    "service_dates": "Service does not end before it starts.",
-    "known_references": "Customers have names and order lines have list prices (warnings).",
-    "complete": "Every current document of the month has rows; none was lost on the way.",
-    "controls": "Pages, documents, lines and amounts tie, from what was pulled to what is stored.",
-}
 
 _TEXT, _DATE = pd.ArrowDtype(pa.string()), pd.ArrowDtype(pa.date32())
 _IDENTIFIER = pandera.Check.str_matches(r"^[A-Za-z0-9\-_:.]*$", error="IN_BAD_ID_CHARS")

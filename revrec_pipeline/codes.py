@@ -29,6 +29,20 @@ class Code:
     default: str | None = None
 
 
+#: The asset checks of every canonical asset, in the order in which people read them. The first and
+#: the last two are about the table as a whole.
+CHECKS: dict[str, str] = {
+    "schema": "Columns and types are those of the model.",
+    "unique_key": "No line of a document stands twice.",
+    "required_fields": "Every row has what revenue recognition needs.",
+    "identifiers": "Identifiers hold only characters that RevRec accepts.",
+    "amounts": "Quantity times unit price is the amount, in whole minor units of the currency.",
+    "service_dates": "Service does not end before it starts.",
+    "known_references": "Customers have names and order lines have list prices (warnings).",
+    "complete": "Every current document of the month has rows; none was lost on the way.",
+    "controls": "Pages, documents, lines and amounts tie, from what was pulled to what is stored.",
+}
+
 _ERROR, _WARNING = Severity.ERROR, Severity.WARNING
 #: Matching orders with invoices: findings about delivered documents of several systems.
 BETWEEN_SYSTEMS = "between_systems"

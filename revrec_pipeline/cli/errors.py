@@ -168,15 +168,15 @@ def show(error_id: int, as_json: bool) -> None:
     click.echo("\nHistory")
     for turn in turns:
         click.echo(f"  {_sentence(turn)}")
-    if raw is None:
+    if not raw:
         click.echo("\nNo record: this error is about no record that is in the lake.")
-        return
-    click.echo(
-        f"\nAs received: {raw['object']}, page {raw['page']} of landing {raw['landing']}"
-        f"\n  {raw['request']}, server time {raw['server_time']}"
-        + (f", request id {raw['request_id']}" if raw["request_id"] else "")
-    )
-    click.echo(raw["record"] or "The record could not be cut out of its page.")
+    for each in raw:
+        click.echo(
+            f"\nAs received: {each['object']}, page {each['page']} of landing {each['landing']}"
+            f"\n  {each['request']} at {each['server_time']}"
+            + (f", request id {each['request_id']}" if each["request_id"] else "")
+        )
+        click.echo(each["record"] or "The record could not be cut out of its page.")
 
 
 def _sentence(turn: dict[str, Any]) -> str:
