@@ -9,10 +9,15 @@ from typing import Any
 import dagster as dg
 
 from resources.stores import LakeResource, LedgerResource
+from revrec_pipeline import between
+from revrec_pipeline import matches as match_file
 from revrec_pipeline.delivery import Delivery, deliver
 from revrec_pipeline.errors import LedgerBusyError, RevrecError
+from revrec_pipeline.ledger import jobs
 from revrec_pipeline.model import Route
 from revrec_pipeline.settings import Settings
+from revrec_pipeline.summary import FILE as SUMMARY
+from revrec_pipeline.summary import summarize
 
 #: A claim lives this long without a sign of life; then the next attempt takes it over.
 LEASE_SECONDS = 300.0
@@ -73,7 +78,13 @@ def delivery_asset(
             raise dg.RetryRequested(max_retries=_WAITS, seconds_to_wait=_WAIT_SECONDS) from busy
         except RevrecError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
-        return dg.MaterializeResult(metadata=_metadata(lake, config.job_id, delivery))
+        return dg.MaterializeResult(
+            metadata={
+                **_metadata(lake, config.job_id, delivery),
+                **_compared(context, settings, lake, ledger, config.job_id, delivery),
+                **_summary(lake, ledger, config.job_id, delivery),
+            }
+        )
 
     return deliver_job
 
@@ -94,3 +105,65 @@ def _metadata(lake: LakeResource, job_id: int, delivery: Delivery) -> dict[str, 
     for file in delivery.files:
         metadata[f"file_{file.suffix.removeprefix('.')}"] = dg.MetadataValue.path(str(root / file))
     return metadata
+
+
+def _compared(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    lake: LakeResource,
+    ledger: LedgerResource,
+    job_id: int,
+    delivery: Delivery,
+) -> dict[str, Any]:
+    """Compare what is delivered now between systems; what does not fit becomes a warning.
+
+    The delivery stands, whatever comes of this: the next one compares again.
+    """
+    if not delivery.documents.keys() - {"unchanged"}:
+        return {}
+    try:
+        matches = match_file.read(match_file.path(settings))
+        found = between.record(ledger.open(), lake.open(), matches, job_id)
+    except RevrecError as error:
+        context.log.warning("not compared between systems: %s", error)
+        return {"between_systems": f"not compared: {error}"}
+    return {"findings_between_systems": found}
+
+
+def _summary(
+    lake: LakeResource, ledger: LedgerResource, job_id: int, delivery: Delivery
+) -> dict[str, Any]:
+    """The job's summary and controls; the summary also beside the job's files, if it has any."""
+    if delivery.state != "delivered":
+        return {}
+    text = summarize(ledger.open(), job_id)
+    with ledger.open().transaction() as tx:
+        controls = jobs.controls(tx, job_id)
+    if delivery.files:
+        folder = lake.open().root / delivery.files[0].parent
+        draft = folder / f".{SUMMARY}.partial"
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(folder / SUMMARY)
+    buckets = ("source", "delivered", "unchanged", "flagged", "excluded")
+    columns = ("month", "currency", *buckets, "difference")
+    return {
+        "summary": dg.MetadataValue.md(text),
+        "controls": dg.MetadataValue.table(
+            records=[
+                dg.TableRecord(
+                    {
+                        "month": each["period"],
+                        "currency": each["currency"],
+                        **{
+                            name: f"{each['amounts'][name]} ({each['rows'][name]} rows)"
+                            for name in buckets
+                        },
+                        "difference": f"{each['difference']['amount']} "
+                        f"({each['difference']['rows']} rows)",
+                    }
+                )
+                for each in controls
+            ],
+            schema=dg.TableSchema([dg.TableColumn(name, "string") for name in columns]),
+        ),
+    }

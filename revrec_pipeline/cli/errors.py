@@ -3,6 +3,7 @@
 import csv
 import getpass
 import os
+from collections import Counter
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from revrec_pipeline.cli.output import print_json, print_note, print_table
 from revrec_pipeline.codes import page_of, pages
 from revrec_pipeline.errors import UsageError
 from revrec_pipeline.ledger import sync_errors
+from revrec_pipeline.model import Severity
+
+#: A first sync of a CRM and a billing system that share no number warns of most invoices.
+_WARNINGS_SHOWN = 20
 
 
 @click.group(invoke_without_command=True, short_help="List sync errors; ignore or resolve one.")
@@ -78,10 +83,28 @@ def errors(
     elif not shown:
         click.echo("No sync errors.")
     else:
-        print_errors(shown)
+        few, left = _few(shown)
+        print_errors(few)
+        for code, count in sorted(left.items()):
+            click.echo(f"and {count} more {code}; --csv, --xlsx and --json have all of them")
         click.echo("\nCause, example and how to fix:")
         for page in pages(error["code"] for error in shown):
             click.echo(f"  {page}")
+
+
+def _few(found: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """All errors, of the warnings some of each code, and how many more of these there are."""
+    seen: Counter[str] = Counter()
+    few = []
+    for error in found:
+        if error["severity"] == Severity.WARNING:
+            seen[error["code"]] += 1
+            if seen[error["code"]] > _WARNINGS_SHOWN:
+                continue
+        few.append(error)
+    return few, Counter(
+        {code: count - _WARNINGS_SHOWN for code, count in seen.items() if count > _WARNINGS_SHOWN}
+    )
 
 
 def print_errors(found: list[dict[str, Any]]) -> None:

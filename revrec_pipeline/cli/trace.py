@@ -1,11 +1,13 @@
 """`revrec trace`: where a row came from, or what stopped a record."""
 
+from decimal import Decimal
 from typing import Any
 
 import click
 
 from revrec_pipeline.cli.home import open_home
 from revrec_pipeline.cli.output import counted, print_json, print_note, print_table
+from revrec_pipeline.ledger.job_view import amount_text
 
 
 @click.command(short_help="Trace an order or invoice from the ledger to its raw page.")
@@ -46,10 +48,12 @@ def _print(document: dict[str, Any]) -> None:
         ("Line", "Month", "Product", "Amount", "Currency", "Excluded by"),
         [
             [
-                line.get(name)
-                for name in (
-                    "line_id", "period", "product_code", "amount", "currency", "excluded_by",
-                )
+                line["line_id"],
+                line["period"],
+                line.get("product_code"),
+                _amount(line),
+                line.get("currency"),
+                line["excluded_by"],
             ]
             for line in document["lines"]
         ],
@@ -71,3 +75,8 @@ def _print(document: dict[str, Any]) -> None:
     for page in document["received"]:
         click.echo(f"  {page['object']}, page {page['page']} of landing {page['landing']}")
         print_note(f"{page['request']} at {page['server_time']}, sha256 {page['sha256']}", 4)
+
+
+def _amount(line: dict[str, Any]) -> str | None:
+    amount, currency = line.get("amount"), line.get("currency")
+    return amount_text([Decimal(amount)], currency) if amount and currency else amount
