@@ -57,7 +57,7 @@ def _print(document: dict[str, Any]) -> None:
             ]
             for line in document["lines"]
         ],
-    )  # fmt: skip
+    )
     click.echo("\nJobs")
     print_table(
         ("Job", "Batch", "Outcome", "Route", "At (UTC)", "Name"),
