@@ -94,9 +94,8 @@ def test_what_was_never_built_is_refused(first_sync: Synced) -> None:
     )
 
 
-def test_a_record_that_is_gone_is_still_traced(synced: Home) -> None:
+def test_each_job_that_built_a_document_says_what_it_did_with_it(synced: Home) -> None:
     line = row(synced, "stripe", "invoices")
-    # What a sync does when a document is gone: its month is built without it.
     synced.run("sync", "stripe", "--from", MONTH, "--to", MONTH)
 
     (found,) = synced.json("trace", line["document_id"])
