@@ -20,6 +20,8 @@ from revrec_pipeline.model import RecordType
 SYNC_TAG = "revrec/sync"
 TRIGGER_TAG = "revrec/trigger"
 DRY_RUN_TAG = "revrec/dry_run"
+#: The instant at which a scheduled window ends, as ISO text.
+UNTIL_TAG = "revrec/until"
 #: Set on runs that a command executes in its own process, where no launcher watches them.
 #: Hidden in the UI, as all that begins with `.dagster/`.
 IN_PROCESS_TAG = ".dagster/revrec_in_process"

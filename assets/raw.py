@@ -3,25 +3,36 @@
 `raw/<source>/<object>` is the full listing of one business month; all objects of a source land in
 one step, for a document and its lines must come from one pull. `raw/<source>/changes` is one
 incremental window, which may touch any month; it has no partition, and a sensor has the touched
-months rebuilt. Nothing here knows what a field means.
+months rebuilt. `raw/<source>/sweep` looks for what the feed did not tell. Nothing here knows what a
+field means.
 """
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import partial
+from itertools import islice, pairwise
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
+from dagster._utils.schedules import cron_string_iterator
 
-from assets.context import failing_loudly, open_jobs
-from resources.client import SourceClient, SourceResource
+from assets.context import UNTIL_TAG, failing_loudly, open_jobs
+from resources.client import IDS, SourceClient, SourceResource
 from resources.stores import LakeResource, LedgerResource
+from revrec_pipeline import sweep
 from revrec_pipeline.canonical import ERRORS
 from revrec_pipeline.errors import UsageError
 from revrec_pipeline.lake import CHANGES, Landing
-from revrec_pipeline.ledger import Transaction, cursors, jobs, sync_errors
+from revrec_pipeline.ledger import Transaction, cursors, jobs, source_accounts, sync_errors
 from revrec_pipeline.mapping import Source
 from revrec_pipeline.model import RecordType
 from revrec_pipeline.settings import Settings
+
+# Enough to meet the longest gap of a schedule on working days only.
+_TICKS_OF_A_MONTH = 32
+#: The last part of the key of the id sweep's asset.
+SWEEP = "sweep"
 
 
 def raw_months(
@@ -57,6 +68,7 @@ def raw_months(
         opened = open_jobs(ledger, context.run, source, record_types, period)
         with failing_loudly(context, ledger, source, opened, period):
             with _client(context, source) as client:
+                _verify_account(client, ledger)
                 began = client.server_time()
                 context.log.info("listing %s %s", source.title, period)
                 landing = lake.open().land(
@@ -71,6 +83,7 @@ def raw_months(
                 built_here = bool(opened) and _builds(context.run, source, opened)
                 waiting = [month for month in landing.touched if month != period or not built_here]
                 cursors.touch(tx, source.name, waiting, landing.id)
+                cursors.listed(tx, source.name, period)
                 _resolve_errors(tx, source, opened, period)
                 if opened and cursors.position(tx, source.name) is None:
                     # From here on the change feed tells what happens to listed months.
@@ -99,6 +112,7 @@ def raw_changes(source: Source, settings: Settings) -> dg.AssetsDefinition:
         owners=list(settings.site.owners),
         tags={"revrec/source": source.name, "revrec/layer": "raw"},
         code_version="1",
+        freshness_policy=_freshness(settings.source(source.name).schedule, settings),
         pool=f"{source.name}_api",
         required_resource_keys={source.name, "lake", "ledger"},
     )
@@ -116,7 +130,8 @@ def raw_changes(source: Source, settings: Settings) -> dg.AssetsDefinition:
                     f"run `revrec sync {source.name}` or a backfill first"
                 )
             with _client(context, source) as client:
-                since, until = _window(client, position)
+                _verify_account(client, ledger)
+                since, until = _window(source, client, position, context.run.tags.get(UNTIL_TAG))
                 context.log.info("%s changes from %s to %s", source.title, since, until)
                 landing = lake.open().land(
                     source.name,
@@ -149,6 +164,84 @@ def raw_changes(source: Source, settings: Settings) -> dg.AssetsDefinition:
     return pull_changes
 
 
+def raw_sweep(source: Source, settings: Settings) -> dg.AssetsDefinition:
+    """The asset `raw/<source>/sweep`: the ids of all months, against the lake."""
+    record_types = source.record_types(settings.source(source.name))
+
+    @dg.asset(
+        name=SWEEP,
+        key_prefix=["raw", source.name],
+        group_name=source.name,
+        description=f"The ids that {source.title} has now, against those in the lake: what is gone "
+        "leaves its month, what is new is listed. Finds what no change feed reports; run it weekly "
+        "and before each close.",
+        kinds={source.name, "parquet"},
+        owners=list(settings.site.owners),
+        tags={"revrec/source": source.name, "revrec/layer": "raw"},
+        code_version="1",
+        pool=f"{source.name}_api",
+        required_resource_keys={source.name, "lake", "ledger"},
+    )
+    def sweep_ids(
+        context: dg.AssetExecutionContext,
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster reads the annotation
+        lake, ledger = _stores(context)
+        opened = open_jobs(ledger, context.run, source, record_types, "")
+        with failing_loudly(context, ledger, source, opened, ""):
+            gone, relisted = 0, []
+            listed = sorted({one.window for one in lake.open().landings(source.name)} - {CHANGES})
+            with _client(context, source) as client:
+                _verify_account(client, ledger)
+                land = partial(
+                    lake.open().land,
+                    source.name,
+                    run_id=context.run.run_id,
+                    api_version=client.api_version,
+                    objects=source.objects,
+                )
+                for period in listed:
+                    ids = pa.Table.from_batches(client.ids(period), IDS)
+                    found = sweep.compare(lake.open(), source.name, period, ids)
+                    landings = []
+                    if found.gone.num_rows:
+                        pages = sweep.tombstones(found, client.server_time())
+                        landings.append(land(CHANGES, pages))
+                        gone += found.gone.num_rows
+                    if found.unknown:
+                        landings.append(land(period, client.listing(period)))
+                        relisted.append(period)
+                    with ledger.open().transaction() as tx:
+                        for landing in landings:
+                            cursors.touch(tx, source.name, landing.touched, landing.id)
+            with ledger.open().transaction() as tx:
+                touched = cursors.pending_periods(tx, source.name)
+                _resolve_errors(tx, source, opened, "")
+                for job_id in opened.values():
+                    jobs.end_run(tx, job_id, "", context.run.run_id)
+        return dg.MaterializeResult(
+            metadata={
+                "months": len(listed),
+                "records": gone,
+                "listed_again": ", ".join(relisted) or "none",
+                "touched_months": ", ".join(touched) or "none",
+            }
+        )
+
+    return sweep_ids
+
+
+def _freshness(cron: str | None, settings: Settings) -> dg.FreshnessPolicy | None:
+    """Stale when one tick of the schedule brought no pull, and half of the time to the next passed.
+
+    Not `FreshnessPolicy.cron`: it would be red from each tick until its run has ended.
+    """
+    if cron is None:
+        return None
+    ticks = cron_string_iterator(0, cron, settings.site.timezone)
+    longest = max(after - before for before, after in pairwise(islice(ticks, _TICKS_OF_A_MONTH)))
+    return dg.FreshnessPolicy.time_window(fail_window=longest * 1.5, warn_window=longest * 1.1)
+
+
 def _stores(context: dg.AssetExecutionContext) -> tuple[LakeResource, LedgerResource]:
     # The source's resource has to be named by key, and Dagster takes keys or parameters, not both.
     return context.resources.lake, context.resources.ledger
@@ -157,6 +250,16 @@ def _stores(context: dg.AssetExecutionContext) -> tuple[LakeResource, LedgerReso
 def _client(context: dg.AssetExecutionContext, source: Source) -> SourceClient:
     resource: SourceResource = getattr(context.resources, source.name)
     return resource.client()
+
+
+def _verify_account(client: SourceClient, ledger: LedgerResource) -> None:
+    """Refuse another company than the one that the lake holds."""
+    with ledger.open().transaction() as tx:
+        if source_accounts.is_known(tx, client.source):
+            return
+    account = client.check()
+    with ledger.open().transaction() as tx:
+        source_accounts.verify(tx, client.source, account.account_id, account.account_name)
 
 
 def _builds(run: dg.DagsterRun, source: Source, record_types: Iterable[RecordType]) -> bool:
@@ -181,13 +284,28 @@ def _resolve_errors(
         )
 
 
-def _window(client: SourceClient, position: datetime) -> tuple[datetime, datetime]:
+def _window(
+    source: Source, client: SourceClient, position: datetime, latest: str | None
+) -> tuple[datetime, datetime]:
     """The closed, lagged, overlapping window after `position`, by the source's own clock.
 
     Rows become visible up to `lag` late (airbyte#27146), and the overlap pulls again what shared
-    the last time stamp; the version guard makes pulling twice harmless.
+    the last time stamp; the version guard makes pulling twice harmless. `latest` is where a
+    scheduled run stops.
+
+    Raises:
+        UsageError: the position is in the future, so that changes may have been passed over.
     """
-    until = client.server_time() - client.lag
+    clock = client.server_time()
+    if position > clock:
+        raise UsageError(
+            f"the last pull of {source.title} ended at {position:%Y-%m-%d %H:%M} UTC, but its "
+            f"clock says {clock:%Y-%m-%d %H:%M} UTC: a clock has jumped, and changes may have been "
+            f"passed over; run `revrec sync {source.name} --full`, which lists every month again"
+        )
+    until = clock - client.lag
+    if latest:
+        until = min(until, datetime.fromisoformat(latest))
     return min(position, until) - client.lookback, until
 
 

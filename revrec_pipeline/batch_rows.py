@@ -20,8 +20,8 @@ from revrec_pipeline.ledger.documents import INCOMING
 from revrec_pipeline.ledger.outbox import Batch, Total
 from revrec_pipeline.model import CANONICAL, RecordType
 
-# A new version of a record that says the same is no change, so where a row came from is not hashed.
-_UNHASHED = frozenset(
+#: Not hashed: a new version of a record that says the same is no change.
+UNHASHED = frozenset(
     {
         "source",
         "record_type",
@@ -196,7 +196,7 @@ def _content(record_type: RecordType) -> str:
     """
     parts = []
     for column in CANONICAL[record_type]:
-        if column.name in _UNHASHED:
+        if column.name in UNHASHED:
             continue
         value = f"{column.name}::VARCHAR"
         if pa.types.is_decimal(column.type):

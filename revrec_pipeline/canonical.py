@@ -84,7 +84,7 @@ def build(
     """
     known = lake.landings(source.name)
     landings = relevant(known, period)
-    with lake.scratch() as folder, engine(folder / "spill") as db:
+    with lake.reading(), lake.scratch() as folder, engine(folder / "spill") as db:
         _choose_versions(db, lake, known, landings, period)
         used = _open_pages(db, lake, source, landings)
         damaged = controls.damaged(lake, used, source.objects)

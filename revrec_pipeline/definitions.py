@@ -9,15 +9,22 @@ from dagster import PreviewWarning
 
 from assets.canonical import canonical_months
 from assets.delivery import ROUTES, delivery_asset
-from assets.raw import raw_changes, raw_months
+from assets.raw import raw_changes, raw_months, raw_sweep
+from assets.watching import health_asset
 from resources.registry import resource_of
 from resources.stores import LakeResource, LedgerResource
 from revrec_pipeline.settings import Settings
 from revrec_pipeline.sources import SOURCES
 from schedules.jobs import canonical_keys, delivery_jobs, rebuild_job, source_jobs, sync_all_job
 from schedules.partitions import accounting_months
-from schedules.schedules import source_schedule
+from schedules.schedules import source_schedules
 from schedules.sensors import routing_sensor
+from schedules.watching import (
+    failure_sensor,
+    health_job,
+    housekeeping_job,
+    watching_schedules,
+)
 
 # `partitions_def` on checks is a preview in Dagster 1.13. Without it a partitioned asset has one
 # check status for all months, the last one's (dagster #17005). The exact pin and
@@ -35,7 +42,8 @@ def build_definitions(
     jobs = [job for source in sources for job in source_jobs(source, settings)]
     rebuilds = [rebuild_job(source, settings) for source in sources]
     deliveries = delivery_jobs()
-    schedules = [source_schedule(source, settings) for source in sources]
+    health, housekeeping = health_job(), housekeeping_job(settings)
+    schedules = [each for source in sources for each in source_schedules(source, settings)]
     resources: dict[str, Any] = {
         "lake": LakeResource(root=str(settings.lake_root)),
         "ledger": LedgerResource(
@@ -47,16 +55,25 @@ def build_definitions(
         assets=[
             *(raw_months(source, settings, months) for source in sources),
             *(raw_changes(source, settings) for source in sources),
+            *(raw_sweep(source, settings) for source in sources),
             *(
                 canonical_months(source, record_type, settings, months)
                 for source in sources
                 for record_type in source.record_types(settings.source(source.name))
             ),
             *(delivery_asset(route, settings, upstream) for route in ROUTES),
+            health_asset(settings),
         ],
-        jobs=[*jobs, *rebuilds, sync_all_job(sources, settings), *deliveries],
-        schedules=[schedule for schedule in schedules if schedule],
-        sensors=[routing_sensor([*rebuilds, *deliveries])],
+        jobs=[
+            *jobs,
+            *rebuilds,
+            sync_all_job(sources, settings),
+            *deliveries,
+            health,
+            housekeeping,
+        ],
+        schedules=[*schedules, *watching_schedules(settings, health, housekeeping)],
+        sensors=[routing_sensor([*rebuilds, *deliveries]), failure_sensor(settings)],
         resources={**resources, **(resource_overrides or {})},
         executor=dg.in_process_executor,
     )

@@ -130,7 +130,12 @@ def deliver(
     claim = _Claim(ledger, claimed_by, lease_seconds, claimed)
     lake = Lake(lake_root)
     try:
-        with lake.scratch() as scratch, disk_errors(lake_root), engine(scratch / "spill") as db:
+        with (
+            lake.reading(),
+            lake.scratch() as scratch,
+            disk_errors(lake_root),
+            engine(scratch / "spill") as db,
+        ):
             return _deliver(claim, lake, scratch, db, route)
     except BaseException:
         claim.release()

@@ -14,6 +14,7 @@ What a vendor's fields mean is in `mapping`; which version of a document counts 
 
 import errno
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -286,7 +287,7 @@ class Lake:
                 touched.update(earlier[-1].periods)
         files = [str(self.root / landing.folder / "keys.parquet") for landing in known]
         if files and keys.num_rows:
-            with duckdb.connect() as connection:
+            with self.reading(), duckdb.connect() as connection:
                 connection.register("landed", keys)
                 rows = connection.execute(
                     "SELECT DISTINCT before.period FROM read_parquet(?) AS before"
@@ -298,10 +299,39 @@ class Lake:
 
     # -- reading -----------------------------------------------------------------------------
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Name a file of the lake that DuckDB finds missing or damaged, and say how to mend it.
+
+        Raises:
+            LakeError: for such a file; any other error of DuckDB passes.
+        """
+        try:
+            yield
+        except duckdb.Error as error:
+            found = re.search(re.escape(str(self.root)) + r"/[^'\"]+\.parquet", str(error))
+            if found is None:
+                raise
+            file = Path(found[0])
+            what = "damaged" if file.is_file() else "missing"
+            raise LakeError(
+                f"{file} is {what}; restore it from a backup, or remove the folder "
+                f"{file.parent} and run `{_mended_by(file.relative_to(self.root))}`"
+            ) from error
+
     def landings(self, source: str) -> list[Landing]:
         """All landings of a source, oldest first."""
         found = (self.root / "raw" / source).glob("*/*/manifest.json")
         return sorted((_read_manifest(path) for path in found), key=lambda landing: landing.id)
+
+
+def _mended_by(file: Path) -> str:
+    """The command that makes a file's content anew."""
+    kind, source, window = file.parts[:3]
+    if kind == "raw" and window != CHANGES:
+        return f"revrec sync {source} --from {window} --to {window}"
+    # A window of changes may have brought documents of any month.
+    return f"revrec sync {source} --full" + ("" if kind == "raw" else " --from-lake")
 
 
 def _landed(name: str, number: int, keys: pa.RecordBatch) -> pa.RecordBatch:

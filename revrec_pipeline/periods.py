@@ -33,6 +33,11 @@ def period_of(moment: datetime, timezone: str) -> str:
     return moment.astimezone(ZoneInfo(timezone)).strftime("%Y-%m")
 
 
+def start_of_day(moment: datetime, timezone: str) -> datetime:
+    """The instant at which the day of `moment` began, as clocks in `timezone` show it."""
+    return moment.astimezone(ZoneInfo(timezone)).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 def bounds(period: str, timezone: str) -> tuple[datetime, datetime]:
     """The half-open range of instants of a month in `timezone`."""
     zone = ZoneInfo(timezone)

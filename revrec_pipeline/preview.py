@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 
 from revrec_pipeline import batch_rows
@@ -11,11 +13,24 @@ from revrec_pipeline.engine import engine
 from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import Ledger, documents, jobs, outbox
 from revrec_pipeline.ledger.outbox import Batch
-from revrec_pipeline.model import RecordType, Route
+from revrec_pipeline.model import CANONICAL, RecordType, Route
 
 
 class _RollBack(Exception):  # noqa: N818 - not an error: it ends a transaction that must not last
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would be delivered; all tables are ordered."""
+
+    #: change (added, changed, removed), document_id, period, line_count.
+    documents: pa.Table
+    #: Of changed documents, each value that differs: document_id, line_id, field, before, after.
+    #: The field of a line that is new or gone is `line`.
+    fields: pa.Table
+    #: change, currency, and the amount before and after.
+    totals: pa.Table
 
 
 def preview(
@@ -24,12 +39,11 @@ def preview(
     source: str,
     record_type: RecordType,
     months: Mapping[str, Path],
-) -> pa.Table:
-    """The documents that delivering these months would add, change or remove.
+) -> Preview:
+    """What delivering these months would add, change or remove.
 
-    `months` maps a month to its batch's folder in the lake. The columns are `change`,
-    `document_id`, `period` and `line_count`. It compares as a delivery does, in a transaction that
-    is rolled back.
+    `months` maps a month to its batch's folder in the lake. It compares as a delivery does, in a
+    transaction that is rolled back.
     """
     batches = [
         Batch(
@@ -45,7 +59,7 @@ def preview(
         )
         for period, path in sorted(months.items())
     ]
-    comparison: list[pa.Table] = []
+    found: list[tuple[pa.Table, list[str]]] = []
     with lake.scratch() as scratch, engine(scratch / "spill") as db:
         batch_rows.open_rows(db, lake.root, batches)
         arriving = batch_rows.incoming(db, record_type)
@@ -71,14 +85,91 @@ def preview(
                     totals=(),
                 )
                 built[batch.period] = outbox.batch_id(job_id, batch.period)
-            comparison.append(
-                documents.compare(
-                    tx, source=source, record_type=record_type, batches=built, incoming=arriving
-                )
+            comparison = documents.compare(
+                tx, source=source, record_type=record_type, batches=built, incoming=arriving
             )
+            delivered = tx.rows(
+                "SELECT DISTINCT path FROM document JOIN batch ON batch.id = document.batch_id "
+                "WHERE document.source = :source AND document.record_type = :record_type "
+                "ORDER BY path",
+                source=source,
+                record_type=record_type,
+            )
+            files = [str(lake.root / row["path"] / "rows.parquet") for row in delivered]
+            found.append((comparison, [file for file in files if Path(file).is_file()]))
             raise _RollBack
-        db.register("comparison", comparison[0])
-        return db.sql(
-            "SELECT change, document_id, period, line_count FROM comparison "
-            "WHERE change <> 'unchanged' ORDER BY ALL"
-        ).to_arrow_table()
+        comparison, files = found[0]
+        _open_both_sides(db, comparison, files)
+        return Preview(
+            db.sql(
+                "SELECT change, document_id, period, line_count FROM compared "
+                "WHERE change <> 'unchanged' ORDER BY ALL"
+            ).to_arrow_table(),
+            db.sql(_fields(record_type)).to_arrow_table(),
+            db.sql(_TOTALS).to_arrow_table(),
+        )
+
+
+def _open_both_sides(
+    db: duckdb.DuckDBPyConnection, comparison: pa.Table, delivered: list[str]
+) -> None:
+    """Create `compared`, and the rows `before` and `after` of the documents that would change."""
+    db.register("compared", comparison)
+    rows = "read_parquet($files)" if delivered else "(FROM line LIMIT 0)"
+    # A document's newest delivered rows: files of several batches may hold it.
+    query = f"""
+        CREATE TABLE before AS
+        SELECT rows.*, change FROM {rows} AS rows
+        JOIN (FROM compared WHERE change IN ('changed', 'removed')) AS one USING (document_id)
+        WHERE excluded_by IS NULL
+        QUALIFY rank() OVER (PARTITION BY document_id ORDER BY source_version DESC, raw_batch DESC)
+            = 1
+        """
+    db.execute(query, {"files": delivered} if delivered else None)
+    db.execute(
+        """
+        CREATE TABLE after AS SELECT line.*, change FROM line
+        JOIN (FROM compared WHERE change IN ('added', 'changed')) AS one USING (document_id)
+        """
+    )
+
+
+_TOTALS = """
+SELECT change, currency, sum(was)::DECIMAL(18, 4) AS before, sum(becomes)::DECIMAL(18, 4) AS after
+FROM (
+    SELECT change, coalesce(currency, 'XXX') AS currency, amount AS was, 0 AS becomes FROM before
+    UNION ALL
+    SELECT change, coalesce(currency, 'XXX'), 0, amount FROM after
+) GROUP BY ALL ORDER BY ALL
+"""
+
+
+def _fields(record_type: RecordType) -> str:
+    names = [name for name in CANONICAL[record_type].names if name not in batch_rows.UNHASHED]
+    names.remove("line_id")
+    texts = ", ".join(f"coalesce({name}::VARCHAR, '') AS {name}" for name in names)
+
+    def side(table: str) -> str:
+        return f"""
+            (UNPIVOT (
+                SELECT document_id, line_id, 'yes' AS line, {texts} FROM {table}
+                WHERE change = 'changed'
+            ) ON line, {", ".join(names)} INTO NAME field VALUE value)
+        """
+
+    return f"""
+        WITH was AS {side("before")}, becomes AS {side("after")}, new_line AS (
+            SELECT document_id, line_id FROM becomes WHERE field = 'line'
+            EXCEPT SELECT document_id, line_id FROM was WHERE field = 'line'
+        ), gone_line AS (
+            SELECT document_id, line_id FROM was WHERE field = 'line'
+            EXCEPT SELECT document_id, line_id FROM becomes WHERE field = 'line'
+        )
+        SELECT document_id, line_id, field, nullif(was.value, '') AS before,
+            nullif(becomes.value, '') AS after
+        FROM was JOIN becomes USING (document_id, line_id, field)
+        WHERE was.value IS DISTINCT FROM becomes.value
+        UNION ALL SELECT document_id, line_id, 'line', NULL, 'new' FROM new_line
+        UNION ALL SELECT document_id, line_id, 'line', 'there', NULL FROM gone_line
+        ORDER BY ALL
+    """

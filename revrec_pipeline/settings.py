@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -70,6 +70,31 @@ class SiteSettings(BaseModel):
             raise ValueError(str(error)) from error
 
 
+class AlertSettings(BaseModel):
+    """`[alerts]`: who is told of a failed run. A webhook is named by `REVREC_ALERT_WEBHOOK`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Addresses that get an e-mail.
+    email_to: tuple[str, ...] = ()
+    #: The sender's address.
+    email_from: str = "revrec@localhost"
+    #: The mail server; it must offer STARTTLS when `REVREC_SMTP_PASSWORD` is set.
+    smtp_host: str = "localhost"
+    smtp_port: int = Field(default=25, ge=1, le=65535)
+
+
+class RetentionSettings(BaseModel):
+    """`[retention]`: what the daily housekeeping removes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Runs of Dagster, with their logs, that ended more days ago than this.
+    runs_days: int = Field(default=90, ge=1)
+    #: Raw pages that nothing needs any more and are older than this; without it, all are kept.
+    raw_days: int | None = Field(default=None, ge=1)
+
+
 #: `[sources]`: one table per source of the registry, each with the settings of its mapping.
 _Sources = create_model(
     "_Sources",
@@ -103,6 +128,8 @@ class Settings(BaseSettings):
     #: `REVREC_LAKE_URL`: a folder; `lake` in the home by default.
     lake_url: str | None = None
     site: SiteSettings = SiteSettings()
+    alerts: AlertSettings = AlertSettings()
+    retention: RetentionSettings = RetentionSettings()
     sources: _Sources = _Sources()  # type: ignore[valid-type]  # made from the registry
 
     @field_validator("home")
@@ -222,17 +249,24 @@ def _explain(name: str, error: ValidationError) -> str:
     return f"{name}: {place}: {reason}"
 
 
+_TABLES: dict[str, type[BaseModel]] = {
+    "site": SiteSettings,
+    "alerts": AlertSettings,
+    "retention": RetentionSettings,
+}
+
+
 def _known_names(complaint: ErrorDetails) -> list[str]:
     """Which settings there are at the place of the complaint."""
     match complaint["loc"]:
-        case ("site", _):
-            return list(SiteSettings.model_fields)
+        case (str(table), _) if table in _TABLES:
+            return list(_TABLES[table].model_fields)
         case ("sources", str(name), _) if name in SOURCES:
             return list(SOURCES[name].settings.model_fields)
         case ("sources", _):
             return list(SOURCES)
         case _:
-            return ["site", "sources"]
+            return [*_TABLES, "sources"]
 
 
 def _hint(wrong: str, known: Iterable[str]) -> str:

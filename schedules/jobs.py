@@ -10,6 +10,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from assets.delivery import ROUTES
+from assets.raw import SWEEP
 from revrec_pipeline.lake import CHANGES
 from revrec_pipeline.mapping import Source
 from revrec_pipeline.model import Route
@@ -24,6 +25,11 @@ def sync_job_name(source: str) -> str:
 def changes_job_name(source: str) -> str:
     """The job that pulls what changed since the last window."""
     return f"changes_{source}"
+
+
+def sweep_job_name(source: str) -> str:
+    """The job that compares the source's ids with the lake."""
+    return f"sweep_{source}"
 
 
 def rebuild_job_name(source: str) -> str:
@@ -75,6 +81,13 @@ def source_jobs(source: Source, settings: Settings) -> list[UnresolvedAssetJobDe
             selection=dg.AssetSelection.assets(dg.AssetKey(["raw", source.name, CHANGES])),
             description=f"Pull what changed in {source.title} since the last pull; the months that "
             "it touches are then rebuilt from the lake.",
+            tags=tags,
+        ),
+        dg.define_asset_job(
+            sweep_job_name(source.name),
+            selection=dg.AssetSelection.assets(dg.AssetKey(["raw", source.name, SWEEP])),
+            description=f"Compare the ids that {source.title} has with the lake: finds deletions "
+            "that no feed reports. The months that differ are rebuilt.",
             tags=tags,
         ),
     ]

@@ -25,6 +25,7 @@ _COMMANDS = {
     "period": "period",
     "export": "export",
     "connections": "connections",
+    "broken": "broken",
     "dev": "dev",
 }
 

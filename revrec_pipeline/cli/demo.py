@@ -129,7 +129,9 @@ def _sync(
 
     runner, span = Runner(settings), Span(*(months or (None, None)))
     with progress() as shown:
-        outcomes = [sync_source(runner, ledger, source, span, shown) for source in SOURCES.values()]
+        outcomes = [
+            sync_source(runner, ledger, lake, source, span, shown) for source in SOURCES.values()
+        ]
     report(ledger, lake, outcomes)
     for outcome in outcomes:
         for failure in outcome.failures:

@@ -14,8 +14,10 @@ from revrec_pipeline.cli.progress import progress
 from revrec_pipeline.errors import SettingsError, UsageError
 from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import Ledger
+from revrec_pipeline.ledger.job_view import amount_text
+from revrec_pipeline.model import RecordType
 from revrec_pipeline.periods import parse_period
-from revrec_pipeline.preview import preview
+from revrec_pipeline.preview import Preview, preview
 from revrec_pipeline.sources import SOURCES
 
 if TYPE_CHECKING:
@@ -28,12 +30,28 @@ if TYPE_CHECKING:
 @click.option("--to", "end", metavar="YYYY-MM", help="Last month to list.  [default: this month]")
 @click.option("--full", is_flag=True, help="List every month since [site] history_start.")
 @click.option(
+    "--from-lake",
+    is_flag=True,
+    help="Build the months from what was pulled before, without any request.",
+)
+@click.option(
+    "--sweep",
+    is_flag=True,
+    help="Compare all ids with the lake, too: finds deletions that no feed reports.",
+)
+@click.option(
     "--dry-run",
     is_flag=True,
     help="Print what would be added, changed and removed; deliver nothing.",
 )
 def sync(
-    sources: tuple[str, ...], start: str | None, end: str | None, full: bool, dry_run: bool
+    sources: tuple[str, ...],
+    start: str | None,
+    end: str | None,
+    full: bool,
+    from_lake: bool,
+    sweep: bool,
+    dry_run: bool,
 ) -> None:
     """Pull from each SOURCE (all connected ones if none is named), check every row, and route it.
 
@@ -45,19 +63,23 @@ def sync(
     them. The exit code is 0 also when rows were flagged, and 1 when a source failed.
     """
     _check_months(start, end, full)
-    names = _chosen(sources)
+    _check_ways(start, full, from_lake, sweep)
+    names = [] if from_lake else _chosen(sources)
     settings, ledger, lake = open_home()
+    if from_lake:
+        names = _landed(sources, lake)
     # Dagster takes seconds to import: after the arguments are known to be right.
     from revrec_pipeline.cli.runs import Runner
     from revrec_pipeline.cli.syncing import Outcome, Span, sync_source
 
     runner = Runner(settings)
-    span = Span(start or (settings.site.history_start if full else None), end)
+    start = start or (settings.site.history_start if full else None)
+    span = Span(start, end, from_lake=from_lake, sweep=sweep)
     with progress() as shown:
         outcomes = [
             Outcome(name, failures=[silent])
-            if (silent := unreachable(name))
-            else sync_source(runner, ledger, SOURCES[name], span, shown, dry_run=dry_run)
+            if not from_lake and (silent := unreachable(name))
+            else sync_source(runner, ledger, lake, SOURCES[name], span, shown, dry_run=dry_run)
             for name in names
         ]
     if dry_run:
@@ -89,16 +111,50 @@ def _show_changes(ledger: Ledger, lake: Lake, outcomes: Sequence["Outcome"]) -> 
     """What each record type would deliver, document by document."""
     for outcome in outcomes:
         for record_type, months in outcome.built.items():
-            found = preview(ledger, lake, outcome.source, record_type, months).to_pylist()
+            found = preview(ledger, lake, outcome.source, record_type, months)
+            documents = found.documents.to_pylist()
             click.echo(
-                f"\n{outcome.source} {record_type}: {counted(len(found), 'document')} would change"
+                f"\n{outcome.source} {record_type}: "
+                f"{counted(len(documents), 'document')} would change"
             )
-            if found:
-                print_table(
-                    ("Change", "Document", "Month", "Lines"),
-                    [(d["change"], d["document_id"], d["period"], d["line_count"]) for d in found],
-                )
+            if documents:
+                _show_preview(record_type, found)
     click.echo("\nDry run: nothing was delivered.")
+
+
+def _show_preview(record_type: RecordType, found: Preview) -> None:
+    from revrec_pipeline.checks import headings  # pandera takes a second to import
+
+    print_table(
+        ("Change", "Document", "Month", "Lines"),
+        [
+            (one["change"], one["document_id"], one["period"], one["line_count"])
+            for one in found.documents.to_pylist()
+        ],
+    )
+    if found.fields.num_rows:
+        click.echo()
+        names = headings(record_type) | {"line": "(line)"}
+        print_table(
+            ("Document", "Line", "Field", "Before", "After"),
+            [
+                (f["document_id"], f["line_id"], names[f["field"]], f["before"], f["after"])
+                for f in found.fields.to_pylist()
+            ],
+        )
+    click.echo()
+    print_table(
+        ("Change", "Currency", "Before", "After"),
+        [
+            (
+                one["change"],
+                one["currency"],
+                amount_text([one["before"]], one["currency"]),
+                amount_text([one["after"]], one["currency"]),
+            )
+            for one in found.totals.to_pylist()
+        ],
+    )
 
 
 def _check_months(start: str | None, end: str | None, full: bool) -> None:
@@ -113,14 +169,32 @@ def _check_months(start: str | None, end: str | None, full: bool) -> None:
         raise UsageError(f"--from {start} is after --to {end}")
 
 
+def _check_ways(start: str | None, full: bool, from_lake: bool, sweep: bool) -> None:
+    if from_lake and not (start or full):
+        raise UsageError("--from-lake needs --from or --full, for the months to build")
+    if from_lake and sweep:
+        raise UsageError("--sweep asks the source, which --from-lake does not; leave one out")
+
+
+def _landed(sources: Sequence[str], lake: Lake) -> list[str]:
+    """The sources to build from the lake, which takes no secrets."""
+    for name in sources:
+        _check_name(name)
+    return list(dict.fromkeys(sources)) or [name for name in SOURCES if lake.landings(name)]
+
+
+def _check_name(name: str) -> None:
+    if name not in SOURCES:
+        raise UsageError(f"unknown source {name!r}; known are {', '.join(SOURCES)}")
+
+
 def _chosen(sources: Sequence[str]) -> list[str]:
     """The sources to sync; those named must be known and connected."""
     # Secrets are read by the resources, which import Dagster.
     from resources.registry import why_not_connected
 
     for name in sources:
-        if name not in SOURCES:
-            raise UsageError(f"unknown source {name!r}; known are {', '.join(SOURCES)}")
+        _check_name(name)
         if missing := why_not_connected(name):
             raise missing
     if sources:

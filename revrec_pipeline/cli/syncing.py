@@ -8,10 +8,10 @@ import fcntl
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,23 @@ from revrec_pipeline.cli.output import counted
 from revrec_pipeline.cli.progress import Progress
 from revrec_pipeline.cli.runs import LEASE_SECONDS, TRIGGER, RunFailedError, Runner, lease
 from revrec_pipeline.errors import RevrecError, UsageError
+from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import Ledger, cursors, jobs, outbox
 from revrec_pipeline.mapping import Source
 from revrec_pipeline.model import RecordType, Route
 from revrec_pipeline.periods import period_of, period_range
+from revrec_pipeline.settings import SiteSettings
 from schedules.jobs import (
     changes_job_name,
     delivery_config,
     delivery_job_name,
     rebuild_job_name,
+    sweep_job_name,
     sync_job_name,
 )
 
+# How far our clock and a source's may be apart.
+_CLOCKS_DIFFER = timedelta(hours=1)
 # How long to wait for a delivery by another process, longer than its claim lives without it.
 _PATIENCE_SECONDS = 360.0
 
@@ -42,6 +47,14 @@ class Span:
 
     start: str | None
     end: str | None
+    #: Build them from what has landed, without a request.
+    from_lake: bool = False
+    #: Compare the source's ids with the lake, too.
+    sweep: bool = False
+
+    def covers(self, site: SiteSettings) -> bool:
+        """Whether these are all months that there are."""
+        return (self.start is None or self.start == site.history_start) and self.end is None
 
 
 @dataclass
@@ -58,6 +71,7 @@ class Outcome:
 def sync_source(
     runner: Runner,
     ledger: Ledger,
+    lake: Lake,
     source: Source,
     span: Span,
     progress: Progress,
@@ -69,8 +83,10 @@ def sync_source(
     Raises:
         UsageError: another sync of this source is running in this home.
     """
-    sync = _Sync(runner, ledger, source, progress, dry_run)
+    sync = _Sync(runner, ledger, lake, source, progress, dry_run)
     with _alone(runner.settings.home, source):
+        if span.from_lake:
+            sync.landed_months(span)  # before a job is opened
         if dry_run:
             sync.pull(span)
             return sync.outcome
@@ -107,12 +123,14 @@ def _alone(home: Path, source: Source) -> Iterator[None]:
 class _Sync:
     runner: Runner
     ledger: Ledger
+    lake: Lake
     source: Source
     progress: Progress
     dry_run: bool
     key: str = field(default_factory=lambda: f"sync:{uuid.uuid4().hex[:12]}")
 
     def __post_init__(self) -> None:
+        self.began = datetime.now(UTC)
         self.outcome = Outcome(self.source.name)
         self.tags = {SYNC_TAG: self.key, "revrec/source": self.source.name}
         if self.dry_run:
@@ -154,27 +172,68 @@ class _Sync:
 
     def pull(self, span: Span) -> None:
         """List months or pull changes, then rebuild what that touched."""
+        name = self.source.name
+        if span.from_lake:
+            self._rebuild(self.landed_months(span))
+            return
         with self.ledger.transaction() as tx:
-            position = cursors.position(tx, self.source.name)
-        going_on = (
-            self._list_months(span) if position is None or span.start else self._pull_changes()
-        )
+            position = cursors.position(tx, name)
+            unfinished = cursors.wanted(tx, name)
+        if position is None or span.start:
+            going_on = self._list_months(self._months(span))
+            if going_on and span.covers(self.runner.settings.site) and not self.outcome.failures:
+                self._forget_the_future()
+        else:
+            going_on = self._list_months(unfinished) and self._pull(
+                "changes since the last sync", changes_job_name(name)
+            )
+        if going_on and span.sweep:
+            going_on = self._pull("all ids", sweep_job_name(name))
         if going_on:
             self._rebuild_touched()
 
-    def _list_months(self, span: Span) -> bool:
+    def _months(self, span: Span) -> list[str]:
         site = self.runner.settings.site
-        start = span.start or site.history_start
         end = span.end or period_of(datetime.now(UTC), site.timezone)
-        months = list(period_range(start, end))
-        span_words = start if start == end else f"{start} to {end}"
-        self.progress.begin(f"{self.source.title}, {span_words}", len(months))
+        return list(period_range(span.start or site.history_start, end))
+
+    def landed_months(self, span: Span) -> list[str]:
+        """The months asked for, all of which must have been listed.
+
+        Raises:
+            UsageError: one has not.
+        """
+        months = self._months(span)
+        landed = {landing.window for landing in self.lake.landings(self.source.name)}
+        for month in months:
+            if month not in landed:
+                raise UsageError(
+                    f"{month} of {self.source.title} was never listed, so the lake cannot give it; "
+                    "leave out --from-lake"
+                )
+        return months
+
+    def _list_months(self, months: Sequence[str]) -> bool:
+        if not months:
+            return True
+        if not self.dry_run:
+            with self.ledger.transaction() as tx:
+                cursors.want(tx, self.source.name, months)
+        span = months[0] if len(months) == 1 else f"{months[0]} to {months[-1]}"
+        self.progress.begin(f"{self.source.title}, {span}", len(months))
         return all(self._month(sync_job_name(self.source.name), month) for month in months)
 
-    def _pull_changes(self) -> bool:
-        self.progress.begin(f"{self.source.title}, changes since the last sync", None)
+    def _forget_the_future(self) -> None:
+        """Everything was listed anew: a position that a clock's jump had left is mended."""
+        with self.ledger.transaction() as tx:
+            position = cursors.position(tx, self.source.name)
+            if position and position > self.began:
+                cursors.set_anew(tx, self.source.name, self.began - _CLOCKS_DIFFER)
+
+    def _pull(self, what: str, job: str) -> bool:
+        self.progress.begin(f"{self.source.title}, {what}", None)
         try:
-            found = self.runner.run(changes_job_name(self.source.name), tags=self.tags)
+            found = self.runner.run(job, tags=self.tags)
         except RunFailedError as error:
             self.outcome.failures.append(str(error))
             return False
@@ -190,6 +249,9 @@ class _Sync:
                 months = cursors.pending_periods(tx, self.source.name)
             else:
                 months = list(cursors.take(tx, self.source.name, self.key))
+        self._rebuild(months)
+
+    def _rebuild(self, months: Sequence[str]) -> None:
         if months:
             self.progress.begin(f"{self.source.title}, rebuild", len(months))
         for month in months:

@@ -32,6 +32,39 @@ def advance(tx: Transaction, source: str, to: datetime) -> None:
     )
 
 
+def set_anew(tx: Transaction, source: str, to: datetime) -> None:
+    """Put the cursor on `to`, also backwards: everything has just been listed again."""
+    tx.execute("DELETE FROM source_cursor WHERE source = :source", source=source)
+    advance(tx, source, to)
+
+
+def want(tx: Transaction, source: str, periods: Iterable[str]) -> None:
+    """Note the months that a sync sets out to list, so that one that is killed is gone on with."""
+    for period in periods:
+        tx.execute(
+            "INSERT INTO wanted_listing VALUES (:source, :period) ON CONFLICT DO NOTHING",
+            source=source,
+            period=period,
+        )
+
+
+def wanted(tx: Transaction, source: str) -> list[str]:
+    """The months that a sync set out to list and has not landed, oldest first."""
+    found = tx.rows(
+        "SELECT period FROM wanted_listing WHERE source = :source ORDER BY period", source=source
+    )
+    return [row["period"] for row in found]
+
+
+def listed(tx: Transaction, source: str, period: str) -> None:
+    """The month's listing has landed."""
+    tx.execute(
+        "DELETE FROM wanted_listing WHERE source = :source AND period = :period",
+        source=source,
+        period=period,
+    )
+
+
 def touch(tx: Transaction, source: str, periods: Iterable[str], landing: str) -> None:
     """Record that `landing` brought documents of these months."""
     for period in periods:

@@ -21,6 +21,8 @@ class SourceSettings(BaseModel):
 
     #: Cron expression in the site's time zone; without one, nothing runs by itself.
     schedule: str | None = None
+    #: Cron expression of the id sweep, which finds what no change feed reports; none by default.
+    sweep_schedule: str | None = None
     #: Products (codes) that carry no revenue and stay out of every batch.
     exclude_products: tuple[str, ...] = ()
 

@@ -2,12 +2,12 @@
 
 A backfill of twelve months of both sources is started as the UI starts it, over GraphQL; the
 routing sensor delivers it; a period is set, the sources change, and the same daemon loads live.
-Both on the embedded instance and on PostgreSQL.
+It runs on the embedded instance and on PostgreSQL, each in a file of its own: they take minutes,
+most of it waiting for the daemon, so that workers of pytest share them.
 """
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,7 +23,6 @@ from typing import Any, TypeVar
 import pytest
 import requests
 from conftest import Sandbox
-from postgres import Database
 
 REVREC = str(Path(sys.executable).with_name("revrec"))
 MONTHS = [f"2025-{month:02d}" for month in range(1, 13)]
@@ -37,8 +36,6 @@ ASSETS = {
     "stripe": ("invoice", "invoice_line", "credit_note", "credit_note_line", "invoices"),
 }
 T = TypeVar("T")
-
-pytestmark = pytest.mark.timeout(900)
 
 
 @dataclass(frozen=True)
@@ -140,16 +137,6 @@ def _loaded(running: Running) -> bool | None:
     return True
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    """A home with settings; removed at the end, for it holds some thousand files."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    (folder / "revrec.toml").write_text(SETTINGS)
-    yield folder
-    shutil.rmtree(folder)
-
-
 def environment(home: Path, sandbox: Sandbox) -> dict[str, str]:
     """This process's environment, the sandbox's, and the home."""
     return {
@@ -158,28 +145,6 @@ def environment(home: Path, sandbox: Sandbox) -> dict[str, str]:
         "REVREC_HOME": str(home),
         "REVREC_CONFIG": str(home / "revrec.toml"),
     }
-
-
-def test_the_whole_way_on_the_embedded_instance(home: Path, sandbox: Sandbox) -> None:
-    with dagster_dev(home, environment(home, sandbox)) as dagster:
-        whole_way(dagster, sandbox)
-
-
-def test_the_whole_way_on_postgresql(
-    home: Path, sandbox: Sandbox, postgres_database: Database
-) -> None:
-    with postgres_database.another() as storage:
-        env = environment(home, sandbox) | {
-            "REVREC_LEDGER_URL": postgres_database.url,
-            "DAGSTER_PG_HOST": storage.host,
-            "DAGSTER_PG_PORT": str(storage.port),
-            "DAGSTER_PG_USERNAME": storage.user,
-            "DAGSTER_PG_PASSWORD": storage.password,
-            "DAGSTER_PG_DB": storage.name,
-        }
-        with dagster_dev(home, env) as dagster:
-            whole_way(dagster, sandbox)
-        assert not (home / "ledger.duckdb").exists()
 
 
 def whole_way(dagster: Running, sandbox: Sandbox) -> None:
