@@ -96,7 +96,7 @@ def _matched(
             _DELIVERED,
         ).read_all()
     listed = [{name: asdict(match)[name] for name in _MATCHES.names} for match in matches]
-    with lake.scratch() as folder, engine(folder / "spill") as db:
+    with lake.reading(), lake.scratch() as folder, engine(folder / "spill") as db:
         db.register("delivered_documents", delivered)
         db.register("listed_matches", pa.Table.from_pylist(listed, schema=_MATCHES))
         db.execute(

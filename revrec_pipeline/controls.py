@@ -11,12 +11,14 @@ from other fields than the lines': `lines` and `amount` (net, before tax, credit
 null where the vendor gives none.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from revrec_pipeline.lake import Lake, Landing
@@ -57,17 +59,17 @@ def _damage(lake: Lake, landing: Landing, name: str) -> Damage | None:
     pages: list[int] = []
     changed: list[int] = []
     parents: dict[int, str | None] = {}
-    with pq.ParquetFile(folder / f"{name}.parquet") as content:
-        for batch in content.iter_batches(
-            _PAGES_AT_A_TIME, columns=["page", "parent", "sha256", "body"]
-        ):
-            for page, parent, stored, body in zip(*batch.columns, strict=True):
-                number = page.as_py()
-                pages.append(number)
-                parents[number] = parent.as_py()
-                digest.update(bytes.fromhex(stored.as_py()))
-                if sha256(body.as_buffer()).hexdigest() != stored.as_py():
-                    changed.append(number)
+    try:
+        for page, parent, stored, body in _read(folder / f"{name}.parquet"):
+            number = page.as_py()
+            pages.append(number)
+            parents[number] = parent.as_py()
+            digest.update(bytes.fromhex(stored.as_py()))
+            if sha256(body.as_buffer()).hexdigest() != stored.as_py():
+                changed.append(number)
+    except (OSError, pa.ArrowException) as error:
+        what = f"cannot be read: {next(iter(str(error).splitlines()), type(error).__name__)}"
+        return Damage(landing.id, name, what, _documents(folder, name, set(), {}))
     missing = sorted(set(range(promised["pages"])) - set(pages))
     if missing:
         what = f"{_pages(missing)} missing of {promised['pages']}"
@@ -80,6 +82,15 @@ def _damage(lake: Lake, landing: Landing, name: str) -> Damage | None:
     else:
         return None
     return Damage(landing.id, name, what, _documents(folder, name, {*missing, *changed}, parents))
+
+
+def _read(file: Path) -> Iterator[tuple[Any, ...]]:
+    """Page number, parent, hash and body of each page, a few at a time."""
+    with pq.ParquetFile(file) as content:
+        for batch in content.iter_batches(
+            _PAGES_AT_A_TIME, columns=["page", "parent", "sha256", "body"]
+        ):
+            yield from zip(*batch.columns, strict=True)
 
 
 def _pages(numbers: list[int]) -> str:

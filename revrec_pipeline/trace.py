@@ -49,7 +49,7 @@ def trace(ledger: Ledger, lake: Lake, what: str) -> list[Row]:
     """
     with ledger.transaction() as tx:
         batches = tx.rows("SELECT * FROM batch ORDER BY sequence")
-    with lake.scratch() as folder, engine(folder / "spill") as db:
+    with lake.reading(), lake.scratch() as folder, engine(folder / "spill") as db:
         found = [
             document
             for source, record_type in sorted({(b["source"], b["record_type"]) for b in batches})
@@ -86,7 +86,7 @@ def received(ledger: Ledger, lake: Lake, error: Row) -> list[Row]:
             record_type=error["record_type"],
         )
     record, line = error["record_id"], error["line_id"]
-    with lake.scratch() as folder, engine(folder / "spill") as db:
+    with lake.reading(), lake.scratch() as folder, engine(folder / "spill") as db:
         landings = []
         if files := _files(lake, _newest(batches), "rows"):
             landings = db.execute(

@@ -100,6 +100,14 @@ def test_a_doubled_page_is_one_too_many(pipeline: Pipeline) -> None:
     assert "landed" in damage.what
 
 
+def test_a_file_that_cannot_be_read_is_damage_too(pipeline: Pipeline) -> None:
+    lake, file = landed(pipeline)
+    file.write_bytes(file.read_bytes()[:100])
+    (damage,) = controls.damaged(lake, lake.landings("stripe"), ["invoice"])
+    assert damage.what.startswith("cannot be read: ")
+    assert damage.records
+
+
 def test_nothing_of_a_month_with_damaged_pages_is_delivered_and_each_record_is_an_error(
     pipeline: Pipeline,
 ) -> None:

@@ -49,7 +49,7 @@ def test_help_names_every_command_of_the_design() -> None:
 
     assert [line.split()[0] for line in listed.splitlines() if line] == [
         "demo", "sandbox", "sync", "jobs", "job", "conversion-file", "errors", "trace", "matches",
-        "period", "export", "connections", "dev",
+        "period", "export", "connections", "broken", "dev",
     ]  # fmt: skip
 
 
