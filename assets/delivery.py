@@ -9,15 +9,13 @@ from typing import Any
 import dagster as dg
 
 from resources.stores import LakeResource, LedgerResource
-from revrec_pipeline import between
+from revrec_pipeline import between, summary
 from revrec_pipeline import matches as match_file
 from revrec_pipeline.delivery import Delivery, deliver
 from revrec_pipeline.errors import LedgerBusyError, RevrecError
 from revrec_pipeline.ledger import jobs
 from revrec_pipeline.model import Route
 from revrec_pipeline.settings import Settings
-from revrec_pipeline.summary import FILE as SUMMARY
-from revrec_pipeline.summary import summarize
 
 #: A claim lives this long without a sign of life; then the next attempt takes it over.
 LEASE_SECONDS = 300.0
@@ -136,14 +134,11 @@ def _summary(
     """The job's summary and controls; the summary also beside the job's files, if it has any."""
     if delivery.state != "delivered":
         return {}
-    text = summarize(ledger.open(), job_id)
+    text = summary.summarize(ledger.open(), job_id)
     with ledger.open().transaction() as tx:
         controls = jobs.controls(tx, job_id)
     if delivery.files:
-        folder = lake.open().root / delivery.files[0].parent
-        draft = folder / f".{SUMMARY}.partial"
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(folder / SUMMARY)
+        summary.write(ledger.open(), lake.open().root / delivery.files[0].parent, text)
     buckets = ("source", "delivered", "unchanged", "flagged", "excluded")
     columns = ("month", "currency", *buckets, "difference")
     return {

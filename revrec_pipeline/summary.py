@@ -1,17 +1,19 @@
 """A job in Markdown, for the accountant: what came, what is missing, what to mend where, what ties.
 
 A pure function of the ledger: asked again it says what holds now. It is written beside the job's
-conversion file and attached to the delivery's run.
+conversion file, with two pictures, and attached to the delivery's run.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from revrec_pipeline.codes import CODES, page_of
 from revrec_pipeline.errors import UsageError
-from revrec_pipeline.ledger import Ledger, jobs, sync_errors
+from revrec_pipeline.ledger import Ledger, jobs, now, sync_errors
 from revrec_pipeline.model import ROWS_NAME, RecordType, Severity
+from revrec_pipeline.pictures import bars
 
 FILE = "summary.md"
 _BUCKETS = ("source", "delivered", "unchanged", "flagged", "excluded")
@@ -47,6 +49,53 @@ def summarize(ledger: Ledger, job_id: int) -> str:
         _ties(controls),
     ]
     return "\n".join(parts)
+
+
+def write(ledger: Ledger, folder: Path, text: str) -> None:
+    """Put a job's summary and its pictures into the folder of its files."""
+    pictures = {
+        "documents-by-month.svg": ("Delivered documents by month and source", _documents(ledger)),
+        "errors-by-age.svg": ("Open errors by age", _ages(ledger)),
+    }
+    listed = [f"![{title}]({name})" for name, (title, _) in pictures.items()]
+    whole = "\n".join([text, "## Pictures", "", *listed, ""])
+    drawn = {name: bars(title, *counts) for name, (title, counts) in pictures.items()}
+    for name, content in {**drawn, FILE: whole}.items():
+        draft = folder / f".{name}.partial"
+        draft.write_text(content, encoding="utf-8")
+        draft.replace(folder / name)
+
+
+def _documents(ledger: Ledger) -> tuple[list[str], dict[str, list[int]]]:
+    """Months, and for each source and record type how many documents stand delivered in each."""
+    with ledger.transaction() as tx:
+        found = tx.rows(
+            "SELECT source, record_type, period, count(*) AS documents FROM document "
+            "GROUP BY source, record_type, period ORDER BY period, source, record_type"
+        )
+    months = sorted({row["period"] for row in found})
+    counts = {(f"{r['source']} {r['record_type']}", r["period"]): r["documents"] for r in found}
+    names = sorted({name for name, _ in counts})
+    return months, {name: [counts.get((name, month), 0) for month in months] for name in names}
+
+
+#: Days since an error was first seen, up to and with.
+_AGES = {"today": 0, "up to a week": 7, "up to 30 days": 30, "up to 90 days": 90}
+_OLDER = "older"
+
+
+def _ages(ledger: Ledger) -> tuple[list[str], dict[str, list[int]]]:
+    """Ages, and how many open errors and warnings have each."""
+    with ledger.transaction() as tx:
+        found = tx.rows("SELECT severity, first_seen FROM sync_error WHERE status = 'open'")
+    ages = [*_AGES, _OLDER]
+    counts = {"errors": dict.fromkeys(ages, 0), "warnings": dict.fromkeys(ages, 0)}
+    at = now()
+    for row in found:
+        days = (at - row["first_seen"]).days
+        age = next((name for name, limit in _AGES.items() if days <= limit), _OLDER)
+        counts["errors" if row["severity"] == Severity.ERROR else "warnings"][age] += 1
+    return ages, {name: list(of_age.values()) for name, of_age in counts.items()}
 
 
 def _heading(job: dict[str, Any]) -> str:

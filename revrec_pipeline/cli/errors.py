@@ -86,7 +86,7 @@ def errors(
         few, left = _few(shown)
         print_errors(few)
         for code, count in sorted(left.items()):
-            click.echo(f"and {count} more {code}; --csv, --xlsx and --json have all of them")
+            print_note(f"and {count} more {code}; --csv, --xlsx and --json have all of them", 0)
         click.echo("\nCause, example and how to fix:")
         for page in pages(error["code"] for error in shown):
             click.echo(f"  {page}")

@@ -117,7 +117,7 @@ def test_on_a_narrow_terminal_text_folds_between_words_and_ids_and_links_stay_wh
     words = shown.split()
     for error in errors[:20]:  # of the warnings of one code no more are shown
         assert error["url"] in words
-        assert error["message"] in " ".join(words)
+        assert " ".join(error["message"].split()) in " ".join(words)
     assert max(len(line) for line in shown.splitlines() if "https://" not in line) <= 60
     table = on_terminal(first_sync.home, 60, "jobs")
     assert "…" not in table.replace(" … ", "")
