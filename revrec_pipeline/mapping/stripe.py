@@ -108,11 +108,11 @@ _INVOICE = {
     ),
     **dict.fromkeys(("created", "effective_at"), '"BIGINT"'),
     **dict.fromkeys(("deleted", "livemode"), '"BOOLEAN"'),
-    **dict.fromkeys(("total", "total_excluding_tax"), f'"{_MONEY}"'),
+    "total": f'"{_MONEY}"',
     "status_transitions": '{"finalized_at":"BIGINT","paid_at":"BIGINT"}',
     "metadata": _ORDER_NUMBER,
     "parent": f'{{"subscription_details":{{"metadata":{_ORDER_NUMBER}}}}}',
-    "lines": f'{{"data":[{_LINE}],"total_count":"BIGINT"}}',
+    "lines": f'{{"data":[{_LINE}]}}',
 }
 _CREDIT_NOTE_LINE = f"""{{"id":"VARCHAR","amount":"{_MONEY}","quantity":"VARCHAR",
     "invoice_line_item":"VARCHAR","discount_amounts":{_DISCOUNTS},"taxes":{_TAXES}}}"""
@@ -126,9 +126,8 @@ _CREDIT_NOTE = {
     **dict.fromkeys(("id", "number", "status", "currency", "customer"), '"VARCHAR"'),
     **dict.fromkeys(("created", "effective_at"), '"BIGINT"'),
     **dict.fromkeys(("deleted", "livemode"), '"BOOLEAN"'),
-    "total_excluding_tax": f'"{_MONEY}"',
     "invoice": _structure(_INVOICE),
-    "lines": f'{{"data":[{_CREDIT_NOTE_LINE}],"total_count":"BIGINT"}}',
+    "lines": f'{{"data":[{_CREDIT_NOTE_LINE}]}}',
 }
 
 
@@ -193,7 +192,7 @@ SELECT landing, page, version, it.id, it.number, it.customer, it.customer_name,
          WHEN paid_only() AND it.status <> 'paid' THEN 'not_paid'
          WHEN discards_zero() AND it.total = 0 THEN 'zero_invoice'
          WHEN len(it.lines.data) = 0 AND it.total = 0 THEN 'no_lines' END AS rule,
-    it.total_excluding_tax, it.lines.total_count, it.lines.data AS lines
+    it.lines.data AS lines
 FROM ({_documents("invoice", _INVOICE)});
 
 CREATE OR REPLACE VIEW invoice_line_page AS
@@ -267,7 +266,7 @@ SELECT landing, page, version, it.id, it.number, it.customer, it.invoice.custome
          WHEN it.status = 'void' THEN it.status
          WHEN billed_on < conversion_date() THEN 'before_conversion_date'
          WHEN paid_only() AND it.invoice.status <> 'paid' THEN 'not_paid' END AS rule,
-    it.total_excluding_tax, it.lines.total_count, it.lines.data AS lines
+    it.lines.data AS lines
 FROM ({_documents("credit_note", _CREDIT_NOTE)});
 
 CREATE OR REPLACE VIEW credit_note_line AS
@@ -318,16 +317,26 @@ SELECT {_LINEAGE.format(record_type="invoices", document_type="credit_note", pro
 FROM credit_note_line;
 """
 
-# For `controls`: what Stripe itself says of a document. Its total before tax is after discounts,
-# as the lines' net amounts are; the count holds for all pages of lines.
-_INVOICE_TOTALS = """
-CREATE OR REPLACE VIEW document_total AS
-SELECT id AS document_id, total_count AS lines, major(total_excluding_tax, unit) AS amount
-FROM invoice_head
-"""
-_CREDIT_NOTE_TOTALS = """
-UNION ALL SELECT id, total_count, -major(total_excluding_tax, unit) FROM credit_note_head
-"""
+# For `controls`: what Stripe itself says of a document. Its total before tax is after discounts, as
+# the lines' net amounts are; the count holds for all pages of lines. It is read by a structure of
+# its own: with those above, every line would be made a second time.
+_TOTAL = {
+    **dict.fromkeys(("id", "currency"), '"VARCHAR"'),
+    "total_excluding_tax": f'"{_MONEY}"',
+    "lines": '{"total_count":"BIGINT"}',
+}
+
+
+def _totals(name: str, sign: str) -> str:
+    return f"""
+    SELECT it.id AS document_id, it.lines.total_count AS lines,
+        major({sign}it.total_excluding_tax, unit_of(upper(it.currency))) AS amount
+    FROM ({_documents(name, _TOTAL)})
+    """
+
+
+_INVOICE_TOTALS = f"CREATE OR REPLACE VIEW document_total AS {_totals('invoice', '')}"
+_CREDIT_NOTE_TOTALS = f"UNION ALL {_totals('credit_note', '-')}"
 
 SOURCE = Source(
     name="stripe",
