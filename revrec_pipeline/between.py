@@ -29,6 +29,10 @@ from revrec_pipeline.model import BILLING_LINE, ORDER_LINE, RecordType
 _DELIVERED = pa.schema(
     [("record_type", pa.string()), ("document_id", pa.string()), ("path", pa.string())]
 )
+_STATE = (
+    "SELECT count(*) AS batches, max(delivered_at) AS last FROM batch WHERE state = 'delivered'"
+)
+_ATTEMPTS = 3
 _MATCHES = pa.schema(
     [(name, pa.string()) for name in ("source", "customer_id", "order_source", "order_customer_id")]
 )
@@ -37,12 +41,20 @@ _MATCHES = pa.schema(
 def record(ledger: Ledger, lake: Lake, matches: Iterable[Match], job_id: int) -> int:
     """Put what does not fit into the ledger, in place of what did not before. Returns how many.
 
-    `job_id` is the job whose delivery, or last delivery, shows it.
+    `job_id` is the job whose delivery, or last delivery, shows it. Deliveries of several sources
+    end side by side: what was compared before another one ended must not replace what that found,
+    so it is compared again.
     """
-    with _matched(ledger, lake, matches) as db:
-        found = db.sql(_FINDINGS).to_arrow_table().cast(ERRORS)
-    with ledger.transaction() as tx:
-        sync_errors.record_findings(tx, job_id=job_id, errors=found)
+    matches = list(matches)
+    for _ in range(_ATTEMPTS):
+        delivered, state = _delivered(ledger)
+        with _matched(lake, delivered, matches) as db:
+            found = db.sql(_FINDINGS).to_arrow_table().cast(ERRORS)
+        with ledger.transaction() as tx:
+            if tx.one(_STATE) == state:
+                sync_errors.record_findings(tx, job_id=job_id, errors=found)
+                break
+    # Else deliveries end faster than they can be compared, and the last of them will compare.
     return int(found.num_rows)
 
 
@@ -54,7 +66,7 @@ def unmatched(
     `{source, customer_id, customer_name, invoices, amounts: {currency: text}, order_source,
     order_customer_id, order_customer_name}`; the last three are null where nothing is like it.
     """
-    with _matched(ledger, lake, matches) as db:
+    with _matched(lake, _delivered(ledger)[0], matches) as db:
         found = db.sql(_CUSTOMERS).to_arrow_table().to_pylist()
     for row in found:
         row["amounts"] = {
@@ -72,7 +84,7 @@ def customer_name(
 ) -> str | None:
     """The name of a customer with delivered orders or invoices; None if there is no such one."""
     table = "orders" if kind is RecordType.SALES else "invoices"
-    with _matched(ledger, lake, []) as db:
+    with _matched(lake, _delivered(ledger)[0], []) as db:
         found = db.execute(
             f"SELECT max(coalesce(customer_name, '')) FROM {table} "
             "WHERE source = ? AND customer_id = ?",
@@ -81,20 +93,26 @@ def customer_name(
     return found[0][0] if found else None
 
 
-@contextmanager
-def _matched(
-    ledger: Ledger, lake: Lake, matches: Iterable[Match]
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database with `orders`, `invoices`, `matched` and `unmatched`."""
+def _delivered(ledger: Ledger) -> tuple[pa.Table, dict[str, Any] | None]:
+    """The documents that stand delivered, with their batches; and what tells if others follow."""
     with ledger.transaction() as tx:
-        delivered = tx.read(
+        found = tx.read(
             """
             SELECT document.record_type, document_id, path
             FROM document JOIN batch ON batch.id = document.batch_id
             WHERE document.record_type IN ('sales', 'invoices')
             """,
             _DELIVERED,
-        ).read_all()
+        )
+        state = tx.one(_STATE)
+    return found.read_all(), state
+
+
+@contextmanager
+def _matched(
+    lake: Lake, delivered: pa.Table, matches: Iterable[Match]
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database with `orders`, `invoices`, `matched` and `unmatched`."""
     listed = [{name: asdict(match)[name] for name in _MATCHES.names} for match in matches]
     with lake.reading(), lake.scratch() as folder, engine(folder / "spill") as db:
         db.register("delivered_documents", delivered)

@@ -191,6 +191,25 @@ def test_only_what_was_delivered_is_compared(books: Books) -> None:
     assert findings(books) == []
 
 
+def test_a_delivery_that_ended_meanwhile_is_compared_too(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sources are delivered side by side; the slower comparison must not undo the newer one."""
+    deliver(books, ORDER)
+    opened = between._matched
+    calls: list[int] = []
+
+    def meanwhile(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            deliver(books, billing_line("in_1", customer_name="Other"))
+        return opened(*arguments)
+
+    monkeypatch.setattr(between, "_matched", meanwhile)
+    assert codes(books) == ["SYNC_UNMATCHED_INVOICE"]
+    assert len(calls) == 2
+
+
 def test_findings_warn_and_hold_nothing_back(books: Books) -> None:
     deliver(books, ORDER, billing_line("in_1", customer_name="Other"))
     findings(books)

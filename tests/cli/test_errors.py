@@ -110,7 +110,7 @@ def test_an_error_shows_its_history_and_the_record_as_it_was_received(first_sync
     assert header["request"].startswith("GET https://")
     text = first_sync.home.run("errors", "show", str(error["id"])).stdout
     assert header["record"] in text
-    assert "found by job 1" in text
+    assert f"found by job {error['job_id']}" in text
 
 
 def test_an_ignored_error_with_a_default_lets_its_order_through_and_who_did_it_is_kept(
