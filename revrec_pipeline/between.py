@@ -51,6 +51,7 @@ def record(ledger: Ledger, lake: Lake, matches: Iterable[Match], job_id: int) ->
         with _matched(lake, delivered, matches) as db:
             found = db.sql(_FINDINGS).to_arrow_table().cast(ERRORS)
         with ledger.transaction() as tx:
+            tx.lock("findings between systems")
             if tx.one(_STATE) == state:
                 sync_errors.record_findings(tx, job_id=job_id, errors=found)
                 break
@@ -96,6 +97,7 @@ def customer_name(
 def _delivered(ledger: Ledger) -> tuple[pa.Table, dict[str, Any] | None]:
     """The documents that stand delivered, with their batches; and what tells if others follow."""
     with ledger.transaction() as tx:
+        state = tx.one(_STATE)  # first: what ends between the two statements must count as later
         found = tx.read(
             """
             SELECT document.record_type, document_id, path
@@ -104,7 +106,6 @@ def _delivered(ledger: Ledger) -> tuple[pa.Table, dict[str, Any] | None]:
             """,
             _DELIVERED,
         )
-        state = tx.one(_STATE)
     return found.read_all(), state
 
 
