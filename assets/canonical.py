@@ -82,7 +82,7 @@ def canonical_months(
                 with ledger.open().transaction() as tx:
                     hand_over(tx, built, source, record_type, period, job_id, context.run.run_id)
         return dg.MaterializeResult(
-            metadata=_metadata(lake, built),
+            metadata=_metadata(lake, built, record_type),
             data_version=dg.DataVersion(built.content_hash),
             check_results=[_check_result(name, built) for name in checks.CHECKS],
         )
@@ -168,7 +168,15 @@ def hand_over(
 _BUCKETS = ("source", "flagged", "excluded")
 
 
-def _metadata(lake: LakeResource, built: Built) -> dict[str, Any]:
+#: Who and what, before how much and where, in the preview.
+_PREVIEWED = {
+    RecordType.SALES: ("customer_name", "product_code"),
+    RecordType.INVOICES: ("customer_name", "product_code"),
+    RecordType.COMMISSIONS: ("payee_name", "order_number"),
+}
+
+
+def _metadata(lake: LakeResource, built: Built, record_type: RecordType) -> dict[str, Any]:
     totals = sorted(
         _readable(built.totals.to_pylist()),
         key=lambda row: (_BUCKETS.index(row["bucket"]), row["rule"], row["currency"]),
@@ -183,7 +191,7 @@ def _metadata(lake: LakeResource, built: Built) -> dict[str, Any]:
         "control_totals": _table(totals, ("bucket", "rule", "currency", "rows", "amount")),
         "preview": _table(
             _readable(built.preview.to_pylist()),
-            ("customer_name", "product_code", "amount", "currency", "document_id", "line_id"),
+            (*_PREVIEWED[record_type], "amount", "currency", "document_id", "line_id"),
         ),
         "path": dg.MetadataValue.path(str(lake.open().root / built.path)),
         "batch": str(built.path),

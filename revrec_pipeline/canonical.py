@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from revrec_pipeline import checks
 from revrec_pipeline.engine import engine
+from revrec_pipeline.errors import LakeError
 from revrec_pipeline.lake import CHANGES, Lake, Landing
 from revrec_pipeline.mapping import Site, Source, SourceSettings
 from revrec_pipeline.model import AMOUNT, CANONICAL, RecordType, SyncError
@@ -62,12 +63,17 @@ def build(
     settings: SourceSettings,
     site: Site,
 ) -> Built:
-    """Build, check and store one month from what has landed."""
+    """Build, check and store one month from what has landed.
+
+    Raises:
+        LakeError: the month was pulled under settings that asked for less than these do.
+    """
+    source = source.under(settings)
     known = lake.landings(source.name)
     landings = relevant(known, period)
     with lake.reading(), lake.scratch() as folder, engine(folder / "spill") as db:
         _choose_versions(db, lake, known, landings, period)
-        _open_pages(db, lake, source, landings)
+        _open_pages(db, lake, source, landings, period)
         source.rows(db, record_type, settings, site)
         found = db.sql("SELECT * FROM rows LIMIT 0").to_arrow_table().schema
         if differences := checks.structure_differences(record_type, found):
@@ -182,12 +188,26 @@ _NO_PAGES = (
 
 
 def _open_pages(
-    db: duckdb.DuckDBPyConnection, lake: Lake, source: Source, landings: list[Landing]
+    db: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    source: Source,
+    landings: list[Landing],
+    period: str,
 ) -> None:
-    """Create a view `raw_<object>` over the pages of the landings that hold a current document."""
+    """Create a view `raw_<object>` over the pages of the landings that hold a current document.
+
+    A landing without one of the objects would give documents without some of their rows, and their
+    delivered rows would be taken back; so it is refused.
+    """
     wanted = {name for (name,) in db.execute("SELECT DISTINCT landing FROM current").fetchall()}
     used = [landing for landing in landings if landing.id in wanted]
     for name in source.objects:
+        if any(name not in landing.objects for landing in used):
+            raise LakeError(
+                f"{source.title} {period} was pulled without {name}, which [sources.{source.name}] "
+                f"asks for by now; list it again: revrec sync {source.name} --from {period} --to "
+                f"{period}"
+            )
         db.execute(
             f"CREATE VIEW raw_{name} AS SELECT landing, page, parent, format, request, body "
             f"FROM {_read_all(lake, used, name, _NO_PAGES)}"
