@@ -16,7 +16,7 @@ import msgspec
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from resources.http import Sleep
+from resources.http import MinutePacer, Sleep
 from resources.rest import (
     PASSING,
     Answer,
@@ -127,22 +127,19 @@ class ChargebeeApi:
     """GET requests of one site, from any thread."""
 
     def __init__(
-        self, secrets: ChargebeeSecrets, *, requests_per_minute: float, sleep: Sleep
+        self, secrets: ChargebeeSecrets, *, requests_per_minute: int, sleep: Sleep
     ) -> None:
         self._origin = secrets.origin
         key = f"{secrets.api_key.get_secret_value()}:".encode()
         authorization = {"Authorization": f"Basic {base64.b64encode(key).decode()}"}
-        # A month takes half a dozen requests, which need no spaces between them: a fifth of the
-        # allowance may go out at once, so that with the rest spread no minute sees more than all.
-        burst = max(int(requests_per_minute) // 5, 1)
         self._rest = RestApi(
             SOURCE,
             self._origin,
             api_url=secrets.api_url,
             authorize=lambda _method, _url: authorization,
             judge=judge,
-            requests_per_second=(requests_per_minute - burst) / 60,
-            burst=burst,
+            # A month takes half a dozen requests, which need no spaces between them.
+            pacer=MinutePacer(requests_per_minute, sleep),
             concurrency=CONCURRENCY,
             sleep=sleep,
         )

@@ -109,15 +109,10 @@ class Retry:
 
 
 class Pacer:
-    """Spaces the requests of all threads so that a published rate is not exceeded.
+    """Spaces the requests of all threads so that a published rate is not exceeded."""
 
-    The first `burst` requests, and as many after a rest, go out at once: a limit per minute does
-    not ask for even spaces. In any minute at most `burst` and a minute's worth of `per_second` go.
-    """
-
-    def __init__(self, per_second: float, sleep: Sleep, burst: int = 1) -> None:
+    def __init__(self, per_second: float, sleep: Sleep) -> None:
         self._interval = 1 / per_second
-        self._ahead = (burst - 1) * self._interval
         self._sleep = sleep
         self._lock = threading.Lock()
         self._next = 0.0
@@ -126,7 +121,7 @@ class Pacer:
         """Wait for this caller's turn."""
         with self._lock:
             now = time.monotonic()
-            turn = max(now - self._ahead, self._next)
+            turn = max(now, self._next)
             self._next = turn + self._interval
         if turn > now:
             self._sleep(turn - now)

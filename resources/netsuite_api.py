@@ -48,8 +48,6 @@ SUITEQL_PATH = "/services/rest/query/v1/suiteql"
 _TOKEN_PATH = "/services/rest/auth/oauth2/v1/token"  # noqa: S105 - a path
 #: The most rows of a page.
 PAGE_SIZE = 1000
-#: What is rationed is how many requests run, not how fast they follow each other.
-_UNPACED = 1000.0
 #: A query over a large table may take minutes.
 _READ_TIMEOUT = 300.0
 #: An assertion is used at once; NetSuite takes those of up to an hour.
@@ -244,7 +242,6 @@ class NetsuiteApi:
             authorize=self._login.headers,
             judge=self._judge,
             expired=self._login.expired,
-            requests_per_second=_UNPACED,
             concurrency=concurrency,
             sleep=sleep,
             read_timeout=_READ_TIMEOUT,
@@ -370,7 +367,6 @@ class _Tokens:
             api_url=secrets.api_url,
             authorize=lambda _method, _url: {},
             judge=_judge_login,
-            requests_per_second=_UNPACED,
             concurrency=1,
             sleep=sleep,
         )

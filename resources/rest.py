@@ -6,7 +6,6 @@ error bodies mean, and nothing else; which requests make a month or a window is 
 """
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -139,7 +138,7 @@ class RestApi:
 
     `origin` is the vendor's; `api_url`, when set, is where every request goes instead. `judge`
     reads status, headers and body of every answer. `expired` is told that a token was refused.
-    `pacer` is for a vendor that counts otherwise than by the second.
+    `pacer` spaces requests where the vendor limits a rate; else only `concurrency` limits them.
     """
 
     def __init__(
@@ -151,8 +150,6 @@ class RestApi:
         authorize: Authorize,
         judge: Callable[[str, Received], Verdict],
         expired: Callable[[], None] = lambda: None,
-        requests_per_second: float = math.inf,
-        burst: int = 1,
         pacer: Pacer | None = None,
         concurrency: int,
         sleep: Sleep,
@@ -167,7 +164,7 @@ class RestApi:
         self._judge = judge
         self._expired = expired
         self._sleep = sleep
-        self._pacer = pacer or Pacer(requests_per_second, sleep, burst)
+        self._pacer = pacer
         self._flight = threading.Semaphore(concurrency)
         self._request_id_header = request_id_header
         self._pool = urllib3.PoolManager(
@@ -240,7 +237,8 @@ class RestApi:
         tries = 0
         while True:
             tries += 1
-            self._pacer.wait()
+            if self._pacer:
+                self._pacer.wait()
             own = {"Accept-Encoding": "gzip", **headers, **self._authorize(method, url)}
             sent = body() if callable(body) else body
             try:

@@ -3,12 +3,17 @@
 The resource of a source is found by name: `resources.<name>`.
 """
 
-from revrec_pipeline.mapping import Source, salesforce, stripe, xero
-from revrec_pipeline.mapping import Source, hubspot, salesforce, stripe
-from revrec_pipeline.mapping import Source, chargebee, salesforce, stripe
-from revrec_pipeline.mapping import Source, netsuite, salesforce, stripe
-from revrec_pipeline.mapping import Source, sage_intacct, salesforce, stripe
-from revrec_pipeline.mapping import Source, quickbooks, salesforce, stripe
+from revrec_pipeline.mapping import (
+    Source,
+    chargebee,
+    hubspot,
+    netsuite,
+    quickbooks,
+    sage_intacct,
+    salesforce,
+    stripe,
+    xero,
+)
 
 SOURCES: dict[str, Source] = {
     source.name: source
@@ -17,8 +22,8 @@ SOURCES: dict[str, Source] = {
         hubspot.SOURCE,
         chargebee.SOURCE,
         xero.SOURCE,
-        netsuite.SOURCE,
         quickbooks.SOURCE,
+        netsuite.SOURCE,
         stripe.SOURCE,
         sage_intacct.SOURCE,
     )

@@ -22,8 +22,8 @@ from revrec_pipeline.sandbox.control import Control
 from revrec_pipeline.sandbox.faults import FaultMiddleware, Faults
 from revrec_pipeline.sandbox.hubspot import HubspotSandbox
 from revrec_pipeline.sandbox.netsuite import NetsuiteSandbox
-from revrec_pipeline.sandbox.sage_intacct import SageIntacctSandbox
 from revrec_pipeline.sandbox.quickbooks import QuickbooksSandbox
+from revrec_pipeline.sandbox.sage_intacct import SageIntacctSandbox
 from revrec_pipeline.sandbox.salesforce import SalesforceSandbox
 from revrec_pipeline.sandbox.source import SandboxSource
 from revrec_pipeline.sandbox.stripe import StripeSandbox
@@ -39,8 +39,8 @@ def build_sources(clock: Clock) -> list[SandboxSource]:
         HubspotSandbox(clock),
         ChargebeeSandbox(clock),
         XeroSandbox(clock),
-        NetsuiteSandbox(clock),
         QuickbooksSandbox(clock),
+        NetsuiteSandbox(clock),
         StripeSandbox(clock),
         SageIntacctSandbox(clock),
     ]

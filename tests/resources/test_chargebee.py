@@ -26,7 +26,7 @@ from resources.chargebee import (
 )
 from resources.chargebee_api import BLOCKED, ChargebeeSecrets
 from resources.client import IDS
-from resources.http import Pacer
+from resources.http import MinutePacer
 from revrec_pipeline.canonical import build
 from revrec_pipeline.errors import (
     SettingsError,
@@ -630,25 +630,22 @@ def test_nothing_answering_is_one_line_that_names_the_origin(sandbox: Sandbox) -
         client.server_time()
 
 
-def test_a_pacer_lets_a_burst_go_and_spaces_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_minute_sees_more_requests_than_the_limit_and_few_need_no_spaces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = [1000.0]
 
     def sleep(seconds: float) -> None:
         clock[0] += seconds
 
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    pacer = Pacer(2, sleep, burst=30)
+    pacer = MinutePacer(ChargebeeSettings().requests_per_minute, sleep)
     times = []
     for _ in range(400):
         pacer.wait()
         times.append(clock[0])
-    assert times[:31] == [1000.0] * 30 + [1000.5]
-    # Chargebee's lowest limit: no minute sees more than 150.
-    assert max(sum(start <= one < start + 60 for one in times) for start in times) <= 150
-    clock[0] += 3600
-    pacer.wait()
-    pacer.wait()
-    assert clock[0] == times[-1] + 3600  # after a rest the burst is there again
+    assert times[:150] == [1000.0] * 150
+    assert max(sum(start <= one < start + 60 for one in times) for start in times) == 150
 
 
 # -- the whole way -------------------------------------------------------------------------------
