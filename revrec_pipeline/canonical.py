@@ -28,7 +28,7 @@ from revrec_pipeline.errors import LakeError
 from revrec_pipeline.lake import CHANGES, Lake, Landing
 from revrec_pipeline.ledger.sync_errors import Waiver
 from revrec_pipeline.mapping import Site, Source, SourceSettings
-from revrec_pipeline.model import AMOUNT, CANONICAL, RecordType, SyncError
+from revrec_pipeline.model import AMOUNT, CANONICAL, OWN_SOURCES, RecordType, SyncError
 
 ERRORS = pa.schema([(column.name, pa.string()) for column in fields(SyncError)])
 #: Rows and amount by bucket (source, excluded, flagged), rule and currency. `rule` names what
@@ -366,6 +366,7 @@ def _check(db: duckdb.DuckDBPyConnection, record_type: RecordType) -> None:
         db.execute(
             f"INSERT INTO failed SELECT position, field, '{CONTROL_DIFFERENCE}' FROM control"
         )
+    _tell_bad_cells(db)
     db.execute(
         "CREATE TABLE held AS SELECT DISTINCT document_id FROM stored "
         f"SEMI JOIN (SELECT position FROM {_COUNTING} JOIN code USING (code) "
@@ -373,25 +374,59 @@ def _check(db: duckdb.DuckDBPyConnection, record_type: RecordType) -> None:
     )
 
 
+def _tell_bad_cells(db: duckdb.DuckDBPyConnection) -> None:
+    """Create `told`, what a mapping says of cells that are not what their column holds.
+
+    Such a cell is null in its row. That it is missing, too, says nothing new.
+    """
+    db.execute("CREATE TABLE told (position BIGINT, field VARCHAR, code VARCHAR, message VARCHAR)")
+    has = "SELECT count(*) FROM duckdb_views() WHERE view_name = 'bad_cell'"
+    if not db.execute(has).fetchall()[0][0]:
+        return
+    db.execute(
+        "INSERT INTO told SELECT position, field, code, message "
+        "FROM bad_cell JOIN stored USING (document_id, line_id) WHERE excluded_by IS NULL"
+    )
+    db.execute(
+        "INSERT INTO heading SELECT DISTINCT field, heading FROM bad_cell "
+        "WHERE field NOT IN (SELECT field FROM heading)"
+    )
+    # An amount that quantity and price would give is missing with them.
+    db.execute(
+        "DELETE FROM failed WHERE (position, field) IN (SELECT position, field FROM told "
+        "UNION ALL SELECT position, 'amount' FROM told)"
+    )
+    db.execute("INSERT INTO failed SELECT DISTINCT position, field, code FROM told")
+
+
 #: The failures that no person let through.
 _COUNTING = "(FROM failed ANTI JOIN waived USING (position, field, code)) AS counting"
 _FAILED_ROWS = f"""
 SELECT check_name, count(DISTINCT position) FROM {_COUNTING} JOIN code USING (code) GROUP BY ALL
 """
+# A row of a file is found by its place there, every other one by its document.
+_PLACE = f"""
+    CASE WHEN row.source IN {OWN_SOURCES}
+        THEN concat(' (sheet ', row.document_type, ', row ',
+            ltrim(split_part(row.source_version, ' row ', 2), '0'), ', ', row.document_id, ')')
+        ELSE concat(' (', row.document_type, ' ', row.document_id, ', line ', row.line_id, ')') END
+"""
 _ERRORS = f"""
-SELECT code.stage, failed.code, code.severity, code.owner, row.source, row.record_type, row.period,
-    row.document_id AS record_id, row.line_id, heading.heading AS field,
+SELECT code.stage, failed.code, code.severity,
+    CASE WHEN row.source IN {OWN_SOURCES} THEN 'file' ELSE code.owner END AS owner,
+    row.source, row.record_type, row.period, row.document_id AS record_id, row.line_id, heading.heading AS field,
     CASE WHEN failed.code = '{CONTROL_DIFFERENCE}' THEN control.message
         WHEN row.line_id IS NULL
         THEN concat(row.document_type, ' ', row.document_id, ' has no lines')
-        ELSE concat(heading.heading, ' ', code.words,
-            ' (', row.document_type, ' ', row.document_id, ', line ', row.line_id, ')',
+        ELSE concat(coalesce(told.message, concat(heading.heading, ' ', code.words)), {_PLACE},
             CASE WHEN waived.position IS NOT NULL THEN concat('; ignored, so ', code.instead) END)
     END AS message,
     row.url
 FROM failed JOIN code USING (code) JOIN heading USING (field)
 JOIN stored AS row USING (position)
 LEFT JOIN control ON control.position = failed.position AND control.field = failed.field
+LEFT JOIN told ON told.position = failed.position AND told.field = failed.field
+    AND told.code = failed.code
 LEFT JOIN waived ON waived.position = failed.position AND waived.field = failed.field
     AND waived.code = failed.code
 ORDER BY record_id, line_id, failed.code, field

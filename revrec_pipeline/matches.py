@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from revrec_pipeline.csv_cells import plain, safe
 from revrec_pipeline.errors import SettingsError
 from revrec_pipeline.settings import Settings
 
@@ -59,7 +60,7 @@ def read(file: Path) -> list[Match]:
         raise SettingsError(f"{file} cannot be read: {error}") from error
     matches: dict[tuple[str, str], Match] = {}
     for number, row in enumerate(rows, start=2):
-        values = {name: (row.get(name) or "").strip() for name in _COLUMNS}
+        values = {name: plain((row.get(name) or "").strip()) for name in _COLUMNS}
         if empty := next((name for name in _KEY if not values[name]), None):
             raise SettingsError(f"{file}, line {number}: {empty} is empty")
         match = Match(**values)
@@ -91,7 +92,9 @@ def _write(file: Path, matches: Iterable[Match]) -> None:
         with draft.open("w", encoding="utf-8", newline="") as content:
             writer = csv.DictWriter(content, _COLUMNS, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(asdict(match) for match in matches)
+            writer.writerows(
+                {name: safe(text) for name, text in asdict(match).items()} for match in matches
+            )
         draft.replace(file)
     except OSError as error:
         draft.unlink(missing_ok=True)

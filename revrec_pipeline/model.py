@@ -47,6 +47,12 @@ AMOUNT = pa.decimal128(18, 4)
 #: Quantities and prices per unit; vendors send up to 12 decimals (Stripe `unit_amount_decimal`).
 RATE = pa.decimal128(28, 12)
 
+#: Sources that are no system of others: files that people bring, and what they type. Their rows
+#: carry the names of the template's columns without a canonical one among the custom fields.
+OWN_SOURCES = ("file", "manual")
+#: The column of the template that tells which system a row first came from.
+SYNC_SOURCE = "Sync Source"
+
 _LINEAGE = [
     ("source", pa.string()),
     ("record_type", pa.string()),

@@ -18,7 +18,7 @@ from assets.context import BACKFILL_TAG, IN_PROCESS_TAG, ROOT_RUN_TAG, SYNC_TAG,
 from resources.stores import LedgerResource
 from revrec_pipeline.errors import LedgerBusyError
 from revrec_pipeline.ledger import Ledger, cursors, jobs, outbox
-from revrec_pipeline.model import Route
+from revrec_pipeline.model import OWN_SOURCES, Route
 from schedules.jobs import delivery_config, delivery_job_name, rebuild_job_name
 
 ROUTING_SENSOR = "route_batches"
@@ -101,7 +101,8 @@ def _settle(
     """
     with ledger.transaction(deadline=_PATIENCE_SECONDS) as tx:
         held = {}
-        for source in sorted({job["source"] for job in opened}):
+        # Files have no rebuild job: what people let through of them waits for the next import.
+        for source in sorted({job["source"] for job in opened} - set(OWN_SOURCES)):
             cursors.take(tx, source, sync_key)
             held[source] = cursors.held(tx, source, sync_key)
     rebuilds = [

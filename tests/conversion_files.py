@@ -10,6 +10,7 @@ from typing import Any
 import openpyxl
 from canonical_rows import canonical
 
+from revrec_pipeline.csv_cells import plain
 from revrec_pipeline.conversion import Template, write_files
 from revrec_pipeline.engine import engine
 from revrec_pipeline.model import RecordType
@@ -56,13 +57,14 @@ def read_workbook(path: Path) -> Cells:
 
 
 def read_archive(path: Path) -> Cells:
-    """Every CSV file as rows of text; empty is ''."""
+    """Every CSV file as rows of text, as an import reads them; empty is ''."""
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         return {
-            name.removesuffix(".csv"): list(
-                csv.reader(io.StringIO(archive.read(name).decode(), newline=""))
-            )
+            name.removesuffix(".csv"): [
+                [plain(cell) for cell in row]
+                for row in csv.reader(io.StringIO(archive.read(name).decode(), newline=""))
+            ]
             for name in archive.namelist()
         }
 

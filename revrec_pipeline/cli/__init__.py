@@ -5,6 +5,7 @@ wrong. Errors are one line on stderr.
 """
 
 import sys
+from keyword import iskeyword
 from typing import NoReturn
 
 import click
@@ -16,6 +17,7 @@ _COMMANDS = {
     "demo": "demo",
     "sandbox": "sandbox",
     "sync": "sync",
+    "import": "imports",
     "jobs": "jobs",
     "job": "jobs",
     "conversion-file": "jobs",
@@ -42,7 +44,8 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = __import__(f"{__name__}.{_COMMANDS[cmd_name]}", fromlist=["_"])
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(module, f"{name}_" if iskeyword(name) else name)
         return command
 
 

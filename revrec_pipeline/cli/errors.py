@@ -13,6 +13,7 @@ import click
 from revrec_pipeline.cli.home import open_home
 from revrec_pipeline.cli.output import print_json, print_note, print_table
 from revrec_pipeline.codes import page_of, pages
+from revrec_pipeline.csv_cells import safe
 from revrec_pipeline.errors import UsageError
 from revrec_pipeline.ledger import sync_errors
 from revrec_pipeline.model import Severity
@@ -152,9 +153,7 @@ _COLUMNS = (
 
 
 def _safe(value: object) -> object:
-    """Text that a spreadsheet would run as a formula gets an apostrophe in front."""
-    text = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{value}" if text else value
+    return safe(value) if isinstance(value, str) else value
 
 
 @errors.command(short_help="Show one error: history, link, record as received.")

@@ -1,7 +1,8 @@
 """The conversion file as a zip of CSV files, one for each sheet and named after it.
 
 UTF-8 without a byte order mark, line feeds at line ends, quotes only where needed; an empty cell is
-an empty field. Which rows and cells there are is decided in `sheets`.
+an empty field. Text that a spreadsheet would run as a formula is written as `csv_cells` says. Which
+rows and cells there are is decided in `sheets`.
 """
 
 import struct
@@ -13,7 +14,14 @@ import duckdb
 import pyarrow as pa
 
 from revrec_pipeline.conversion.container import Container, Deflated
-from revrec_pipeline.conversion.sheets import StagedSheet, WrittenFile, literal, quoted
+from revrec_pipeline.conversion.sheets import (
+    StagedColumn,
+    StagedSheet,
+    WrittenFile,
+    literal,
+    quoted,
+)
+from revrec_pipeline.csv_cells import safe, safe_sql
 
 _CHUNK = 1 << 20
 # Arrow's gzip frame: ten bytes before the deflate stream, checksum and size after it.
@@ -38,10 +46,18 @@ def write_archive(
 
 def _cells(sheet: StagedSheet) -> str:
     if sheet.file is None:
-        nothing = ", ".join(f"NULL::VARCHAR AS {quoted(column.header)}" for column in sheet.columns)
+        nothing = ", ".join(f"NULL::VARCHAR AS {_header(column)}" for column in sheet.columns)
         return f"SELECT {nothing} WHERE false"
-    cells = ", ".join(f"{column.name} AS {quoted(column.header)}" for column in sheet.columns)
+    cells = ", ".join(
+        f"{safe_sql(column.name) if column.type in {'id', 'text'} else column.name} "
+        f"AS {_header(column)}"
+        for column in sheet.columns
+    )
     return f"SELECT {cells} FROM read_parquet({literal(sheet.file)})"
+
+
+def _header(column: StagedColumn) -> str:
+    return quoted(safe(column.header))
 
 
 @contextmanager

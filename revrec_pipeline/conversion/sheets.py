@@ -24,15 +24,27 @@ from revrec_pipeline.conversion.template import (
     available_columns,
 )
 from revrec_pipeline.errors import LakeError, SettingsError
-from revrec_pipeline.model import CANONICAL, RecordType
+from revrec_pipeline.model import CANONICAL, OWN_SOURCES, SYNC_SOURCE, RecordType
 
 #: Excel's limit for the text of a cell, in UTF-16 units.
 CELL_LENGTH = 32_767
 #: A row group is what a reader holds at a time.
 _ROWS_PER_GROUP = 20_480
 _FORBIDDEN = r"[\x00-\x08\x0B\x0C\x0E-\x1F\x{FFFE}\x{FFFF}]"
-#: Lines of a document stay together, in a fixed order.
-_ORDER = "source, period, document_id, line_id"
+#: Lines of a document stay together, in a fixed order. Rows of a file (see `mapping.file`) keep the
+#: order that they had there: `came` is null for all others.
+_ORDER = "source, came, period, document_id, line_id"
+#: Files keep the system that a row first came from among the custom fields, with all other columns
+#: of the template that no canonical column fills.
+_ROWS = """(
+    SELECT * REPLACE (
+            CASE WHEN source IN {own} THEN coalesce(custom_fields['{sync_source}'], source)
+                ELSE source END AS source
+        ),
+        CASE WHEN source IN {own} THEN coalesce(source_version, '') ELSE '' END AS came,
+        source IN {own} AS is_own, concat(source, ' ', document_id) AS document
+    FROM {relation}
+)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +136,10 @@ def _query(
     cells = [_cell(column) for column in sheet.columns]
     if sheet.rows is None or not rows:
         return None, tuple(columns)
+    rows = {
+        record_type: _ROWS.format(own=OWN_SOURCES, sync_source=SYNC_SOURCE, relation=relation)
+        for record_type, relation in rows.items()
+    }
     if sheet.rows in {"customers", "products"}:
         relation, document, order = f"({_named(sheet.rows, rows)})", "NULL::VARCHAR", "ALL"
     else:
@@ -133,7 +149,14 @@ def _query(
             return None, tuple(columns)
         if taxes:
             relation = f"(SELECT * FROM {relation} WHERE tax_amount IS NOT NULL)"
-        document, order = "concat(source, ' ', document_id)", _ORDER
+        document, order = "document", _ORDER
+        if not taxes:
+            cells = [
+                _text(f"custom_fields[{_string(column.header)}]")
+                if column.canonical is None
+                else cell
+                for column, cell in zip(sheet.columns, cells, strict=True)
+            ]
         for field in () if taxes else _custom_fields(connection, relation, sheet):
             columns.append(StagedColumn(f"c{len(columns)}", field, "text"))
             cells.append(_text(f"custom_fields[{_string(field)}]"))
@@ -173,9 +196,10 @@ def _custom_fields(
 ) -> Sequence[str]:
     """The names of the custom fields that these rows have, sorted."""
     found = connection.execute(
-        f"SELECT DISTINCT unnest(map_keys(custom_fields)) FROM {relation}"
+        f"SELECT DISTINCT unnest(map_keys(custom_fields)), is_own FROM {relation}"
     ).fetchall()
-    names = sorted(name for (name,) in found)
+    own = {SYNC_SOURCE, *(column.header for column in sheet.columns)}
+    names = sorted({name for name, is_own in found if not (is_own and name in own)})
     taken = {column.header.casefold() for column in sheet.columns}
     for name in names:
         if name.casefold() in taken:
@@ -202,8 +226,8 @@ def _named(kind: RowSet, rows: Mapping[RecordType, str]) -> str:
             name if name in known else f"NULL::VARCHAR AS {name}" for name in names
         )
         parts.append(
-            f"SELECT {selected}, row(period, document_id, coalesce(line_id, ''), record_type) "
-            f"AS place FROM {relation}"
+            f"SELECT {selected}, row(came, period, document_id, coalesce(line_id, ''), "
+            f"record_type) AS place FROM {relation}"
         )
     newest = ", ".join(f"arg_max({name}, place) AS {name}" for name in attributes)
     otherwise = f"coalesce({', '.join(attributes)}, NULL)"

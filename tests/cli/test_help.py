@@ -14,6 +14,7 @@ SENTENCES = {
     "demo": "Run the main job from nothing: no account, no settings, nothing left running.",
     "sandbox": "Serve the sandbox until Ctrl-C: one small company in every source system.",
     "sync": "The exit code is 0 also when rows were flagged, and 1 when a source failed.",
+    "import": "a near miss is refused with the right name",
     "jobs": "A job is one sync of one source and record type, however many months",
     "job": "For each currency, source = delivered + unchanged + flagged + excluded",
     "conversion-file": "asking again gives the same bytes",
@@ -48,7 +49,7 @@ def test_help_names_every_command_of_the_design() -> None:
     listed = CliRunner().invoke(revrec, ["--help"]).output.partition("Commands:")[2]
 
     assert [line.split()[0] for line in listed.splitlines() if line] == [
-        "demo", "sandbox", "sync", "jobs", "job", "conversion-file", "errors", "trace", "matches",
+        "demo", "sandbox", "sync", "import", "jobs", "job", "conversion-file", "errors", "trace", "matches",
         "period", "export", "connections", "broken", "dev",
     ]  # fmt: skip
 

@@ -1,0 +1,58 @@
+"""`revrec import`: a workbook or CSV files in RevRec's template become jobs."""
+
+from pathlib import Path
+
+import click
+
+from revrec_pipeline.cli.home import open_home
+from revrec_pipeline.cli.jobs import find_job, print_jobs
+from revrec_pipeline.cli.output import counted
+
+
+@click.command("import", short_help="Take orders, billings or expenses from a file.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--job-name", help="What `revrec jobs` calls it.  [default: the file's name]")
+@click.option("--again", is_flag=True, help="Take it although its content was taken before.")
+def import_(file: Path, job_name: str | None, again: bool) -> None:
+    """Take FILE, a workbook (.xlsx) or a zip of CSV files in the template, as jobs like any other.
+
+    Any of the sheets OrderDetails, BillingSchedule and Expense may be there; Customer, Product and
+    Tax add names and taxes to their lines. Sheets and columns are called exactly as in the
+    template; a near miss is refused with the right name. So is a file with formulas, macros, merged
+    cells or links. The file that `revrec conversion-file` gives is one that can be imported.
+
+    An order, invoice or cost that was imported before is replaced by the file's, whole; all others
+    stay. Incomplete rows hold back their own order; `revrec errors` names sheet, row and column.
+    The original is kept in the lake. The same content twice changes nothing.
+    """
+    settings, ledger, lake = open_home()
+    from revrec_pipeline.cli.delivering import deliver_jobs
+    from revrec_pipeline.cli.errors import who
+    from revrec_pipeline.cli.runs import LEASE_SECONDS, TRIGGER
+    from revrec_pipeline.imports.run import import_file
+
+    imported = import_file(
+        ledger,
+        lake,
+        settings,
+        file,
+        job_name=job_name or file.name,
+        who=who(),
+        trigger=TRIGGER,
+        lease_seconds=LEASE_SECONDS,
+        again=again,
+    )
+    if imported.earlier:
+        click.echo(
+            f"Nothing to do: this content was imported as {imported.earlier['name']} by "
+            f"{imported.earlier['who']} at {imported.earlier['at']} "
+            f"(job {', '.join(map(str, imported.earlier['job_ids']))}). --again takes it again."
+        )
+        return
+    deliver_jobs(settings, ledger, "file", list(imported.job_ids.values()))
+    found = [find_job(ledger, lake, job_id) for job_id in imported.job_ids.values()]
+    print_jobs(found)
+    if flagged := sum(job["counts"]["flagged"] for job in found):
+        click.echo(
+            f"\n{counted(flagged, 'row')} flagged; `revrec errors` names sheet, row, column."
+        )

@@ -1,0 +1,351 @@
+"""Documents in a file's sheets, landed in the lake as pages like those of any other source.
+
+An order is its order number, an invoice its invoice number, a cost its reference number; where the
+sheet names another system in `Sync Source`, with that before it, for two systems may count alike.
+The newest landing of a document counts, so a file adds to what earlier files brought and replaces
+the documents that it holds again, whole. A document is in the month of its earliest line.
+
+What the sheets Customer, Product and Tax say of a line is joined to it here, for no line carries it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from revrec_pipeline.conversion.template import Template
+from revrec_pipeline.engine import engine
+from revrec_pipeline.imports.reading import ReadSheet
+from revrec_pipeline.imports.refusals import FileRefusedError
+from revrec_pipeline.lake import CHANGES, KEYS, Lake, Landing, Page
+from revrec_pipeline.mapping.file import BUSINESS_DATE, OBJECTS, day
+from revrec_pipeline.mapping.sql import literal
+from revrec_pipeline.model import OWN_SOURCES, SYNC_SOURCE, RecordType
+
+#: What makes rows one document, by its header in the template.
+KEY_COLUMN: dict[RecordType, str] = {
+    RecordType.SALES: "Order Number",
+    RecordType.INVOICES: "Invoice Number",
+    RecordType.COMMISSIONS: "Reference Number",
+}
+_ROWS_PER_PAGE = 1_000
+_TAX_KEY = ("Order Number", "Order Item Number", "Invoice Number", "Tax Date", "Currency")
+_BILLING_KEY = ("Order Number", "Order Item Number", "Invoice Number", "Billing Date", "Currency")
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """What a file brought: its landing, and the months to build of each record type."""
+
+    landing: Landing
+    months: Mapping[RecordType, tuple[str, ...]]
+
+
+def land(
+    lake: Lake,
+    source: str,
+    file: str,
+    sheets: Mapping[str, ReadSheet],
+    template: Template,
+    folder: Path,
+    *,
+    run_id: str,
+    fallback: str,
+) -> Landed:
+    """Land the rows; `fallback` is the month of documents of which no line has a date.
+
+    Raises:
+        FileRefusedError: a row cannot be told apart, or a tax belongs to no billing line; nothing
+            was landed.
+    """
+    kinds = [kind for kind in RecordType if template.sheet_of(kind).name in sheets]
+    if unused := sorted(sheets.keys() - {"Customer", "Product", "Tax"} - _names(template, kinds)):
+        raise FileRefusedError(
+            file, [f"rows of the sheet {unused[0]} are not supported yet; remove them"]
+        )
+    if not kinds:
+        alone = f"nothing but rows of {', '.join(sorted(sheets))}" if sheets else "no rows"
+        raise FileRefusedError(
+            file, [f"it holds {alone}; orders, billings or expenses are what is imported"]
+        )
+    with engine(folder / "spill") as db:
+        for kind in kinds:
+            _find_documents(db, file, kind, sheets, template, fallback)
+        at = datetime.now(UTC)
+        version = f"{at:%Y%m%dT%H%M%S.%fZ}"
+        landing = lake.land(
+            source,
+            CHANGES,
+            (page for kind in kinds for page in _pages(db, file, kind, version, at)),
+            run_id=run_id,
+            api_version="template",
+            objects=OBJECTS.values(),
+        )
+    return Landed(landing, {kind: _touched(lake, source, landing, kind) for kind in kinds})
+
+
+def _names(template: Template, kinds: list[RecordType]) -> set[str]:
+    return {template.sheet_of(kind).name for kind in kinds}
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """A sheet's cells as SQL."""
+
+    sheet: ReadSheet
+
+    @property
+    def table(self) -> str:
+        return f"read_parquet({literal(str(self.sheet.file))})"
+
+    def has(self, header: str) -> bool:
+        return any(name == header for name, _ in self.sheet.columns)
+
+    def cell(self, header: str) -> str:
+        for place, (name, _) in enumerate(self.sheet.columns):
+            if name == header:
+                return f"c{place}"
+        return "NULL::VARCHAR"
+
+    @property
+    def sync_source(self) -> str:
+        return f"coalesce(trim({self.cell(SYNC_SOURCE)}), '')"
+
+    def as_map(self) -> str:
+        """All cells by header; empty ones only of custom fields, which keep their column so."""
+        entries = [
+            (f"struct_pack(key := {literal(name)}, value := c{place})", column is None)
+            for place, (name, column) in enumerate(self.sheet.columns)
+        ]
+        filled = ", ".join(entry for entry, custom in entries if not custom)
+        customs = ", ".join(entry for entry, custom in entries if custom)
+        known = f"list_filter([{filled}], lambda e: e.value IS NOT NULL)"
+        return f"map_from_entries({f'list_concat({known}, [{customs}])' if customs else known})"
+
+
+def _find_documents(
+    db: duckdb.DuckDBPyConnection,
+    file: str,
+    kind: RecordType,
+    sheets: Mapping[str, ReadSheet],
+    template: Template,
+    fallback: str,
+) -> None:
+    """Create `<record type>_row`: row, id, line, period, cells and named of each row."""
+    sheet = template.sheet_of(kind)
+    cells = _Cells(sheets[sheet.name])
+    key = cells.cell(KEY_COLUMN[kind])
+    nameless = db.execute(
+        f"SELECT row FROM {cells.table} WHERE coalesce(trim({key}), '') = '' ORDER BY row LIMIT 6"
+    ).fetchall()
+    if nameless:
+        raise FileRefusedError(
+            file,
+            [
+                f"sheet {sheet.name}, row {row}, column {KEY_COLUMN[kind]!r} is empty, and nothing "
+                "else tells the row apart"
+                for (row,) in nameless
+            ],
+            "IN_MISSING_REQUIRED",
+        )
+    header = next(c.header for c in sheet.columns if c.canonical == BUSINESS_DATE[kind])
+    own = ", ".join(literal(name) for name in ("", *OWN_SOURCES))
+    number = cells.cell("Order Item Number") if kind is RecordType.SALES else "NULL::VARCHAR"
+    joins, named = _named(db, file, kind, cells, sheets)
+    db.execute(
+        f"""
+        CREATE TABLE {kind}_row AS
+        WITH told AS (
+            SELECT *, CASE WHEN {cells.sync_source} IN ({own}) THEN {key}
+                ELSE concat({cells.sync_source}, ':', {key}) END AS id
+            FROM {cells.table}
+        ), placed AS (
+            SELECT *, row_number() OVER (PARTITION BY id ORDER BY row) AS place,
+                min({day(cells.cell(header))}) OVER (PARTITION BY id) AS first_day
+            FROM told
+        )
+        SELECT placed.row, placed.id, coalesce({number}, placed.place::VARCHAR) AS line,
+            coalesce(strftime(placed.first_day, '%Y-%m'), {literal(fallback)}) AS period,
+            {cells.as_map()} AS cells, {named} AS named
+        FROM placed {joins}
+        """
+    )
+
+
+def _named(
+    db: duckdb.DuckDBPyConnection,
+    file: str,
+    kind: RecordType,
+    cells: _Cells,
+    sheets: Mapping[str, ReadSheet],
+) -> tuple[str, str]:
+    """What other sheets say of a line: the joins, and a map of it."""
+    joins, entries = [], {"currency_column": "yes" if cells.has("Currency") else "no"}
+    values = {name: literal(value) for name, value in entries.items()}
+    if kind is RecordType.COMMISSIONS:
+        return "", "MAP {}::MAP(VARCHAR, VARCHAR)"
+    if "Product" in sheets:
+        products = _Cells(sheets["Product"])
+        source = cells.sync_source if products.has(SYNC_SOURCE) else "''"
+        id_, code = products.cell("Product Id"), products.cell("Product Code")
+        db.execute(
+            f"""
+            CREATE TABLE {kind}_product AS
+            SELECT {products.sync_source} AS source, {id_} AS id, {code} AS code,
+                arg_max({products.cell("Product Name")}, row) AS name,
+                arg_max({products.cell("Product Type")}, row) AS type
+            FROM {products.table} GROUP BY ALL;
+            CREATE TABLE {kind}_product_code AS
+            SELECT source, code, arg_max(name, id IS NULL) AS name,
+                arg_max(type, id IS NULL) AS type, CASE WHEN count(*) = 1 THEN any_value(id) END
+                AS id
+            FROM {kind}_product GROUP BY source, code;
+            CREATE TABLE {kind}_product_id AS
+            SELECT source, id, any_value(name) AS name, any_value(type) AS type
+            FROM {kind}_product WHERE id IS NOT NULL GROUP BY source, id
+            """
+        )
+        joins.append(
+            f"LEFT JOIN {kind}_product_code AS by_code ON by_code.source = {source} "
+            f"AND by_code.code = {cells.cell('Product Code')} "
+            f"LEFT JOIN {kind}_product_id AS by_id ON by_id.source = {source} "
+            f"AND by_id.id = {cells.cell('Product Id')}"
+        )
+        known = "by_id.id IS NOT NULL"
+        values["product_name"] = f"CASE WHEN {known} THEN by_id.name ELSE by_code.name END"
+        values["product_type"] = f"CASE WHEN {known} THEN by_id.type ELSE by_code.type END"
+        values["product_id"] = "by_code.id"
+    if kind is RecordType.INVOICES and "Customer" in sheets:
+        customers = _Cells(sheets["Customer"])
+        source = cells.sync_source if customers.has(SYNC_SOURCE) else "''"
+        db.execute(
+            f"""
+            CREATE TABLE customer AS
+            SELECT {customers.sync_source} AS source, {customers.cell("Account ID")} AS id,
+                arg_max({customers.cell("Customer Name")}, row) AS name
+            FROM {customers.table} GROUP BY ALL
+            """
+        )
+        joins.append(
+            f"LEFT JOIN customer ON customer.source = {source} "
+            f"AND customer.id = {cells.cell('Customer ID')}"
+        )
+        values["customer_name"] = "customer.name"
+    if kind is RecordType.INVOICES and "Tax" in sheets:
+        _find_taxes(db, file, cells, _Cells(sheets["Tax"]))
+        joins.append("LEFT JOIN tax ON tax.billing_row = placed.row")
+        values["tax_amount"], values["tax_name"] = "tax.amount", "tax.name"
+    keys = ", ".join(literal(name) for name in values)
+    return " ".join(joins), f"map([{keys}], [{', '.join(values.values())}])"
+
+
+def _find_taxes(db: duckdb.DuckDBPyConnection, file: str, billings: _Cells, taxes: _Cells) -> None:
+    """Create `tax`: the tax of each billing row that has one.
+
+    Of several lines that all key columns call the same, the first tax is the first line's.
+    """
+    used = [
+        (tax, billing)
+        for tax, billing in zip(_TAX_KEY, _BILLING_KEY, strict=True)
+        if taxes.has(tax) and billings.has(billing)
+    ]
+
+    def key(cells: _Cells, names: list[str]) -> str:
+        parts = [
+            f"{day(cells.cell(name))}::VARCHAR" if name.endswith("Date") else cells.cell(name)
+            for name in names
+        ]
+        return f"concat_ws(chr(31), {', '.join(f'coalesce({part}, chr(0))' for part in parts)})"
+
+    tax_key, billing_key = (key(taxes, [t for t, _ in used]), key(billings, [b for _, b in used]))
+    db.execute(
+        f"""
+        CREATE TABLE tax AS
+        SELECT owed.row, line.row AS billing_row, owed.amount, owed.name
+        FROM (
+            SELECT row, {tax_key} AS key, {taxes.cell("Tax Amount")} AS amount,
+                {taxes.cell("Tax Name")} AS name,
+                row_number() OVER (PARTITION BY {tax_key} ORDER BY row) AS place
+            FROM {taxes.table}
+        ) AS owed LEFT JOIN (
+            SELECT row, {billing_key} AS key,
+                row_number() OVER (PARTITION BY {billing_key} ORDER BY row) AS place
+            FROM {billings.table}
+        ) AS line USING (key, place)
+        """
+    )
+    lost = db.execute(
+        "SELECT row FROM tax WHERE billing_row IS NULL ORDER BY row LIMIT 6"
+    ).fetchall()
+    if lost:
+        raise FileRefusedError(
+            file,
+            [f"sheet Tax, row {row} belongs to no line of BillingSchedule" for (row,) in lost],
+        )
+
+
+def _pages(
+    db: duckdb.DuckDBPyConnection, file: str, kind: RecordType, version: str, at: datetime
+) -> Iterator[Page]:
+    """Whole documents, in the order of the sheet, about a thousand rows on a page."""
+    db.execute(
+        f"""
+        CREATE TABLE {kind}_page AS
+        SELECT id, period, ((sum(count) OVER (ORDER BY first_row) - 1) // {_ROWS_PER_PAGE})::INTEGER
+            AS page
+        FROM (
+            SELECT id, any_value(period) AS period, count(*) AS count, min(row) AS first_row
+            FROM {kind}_row GROUP BY id
+        )
+        """
+    )
+    numbers = db.execute(f"SELECT DISTINCT page FROM {kind}_page ORDER BY page").fetchall()
+    for (number,) in numbers:
+        body, records = db.execute(
+            f"""
+            SELECT '[' || string_agg(to_json(struct_pack(id := id, line := line, period := period,
+                row := row, cells := cells, named := named))::VARCHAR, ',' ORDER BY row) || ']',
+                count(*)
+            FROM {kind}_row AS line SEMI JOIN (FROM {kind}_page WHERE page = $page) AS page
+                USING (id)
+            """,
+            {"page": number},
+        ).fetchall()[0]
+        keys = db.execute(
+            f"SELECT id, period FROM {kind}_page WHERE page = $page ORDER BY id", {"page": number}
+        ).fetchall()
+        yield Page(
+            object=OBJECTS[kind],
+            body=body.encode(),
+            request=f"import {file}, part {number + 1} of {len(numbers)}",
+            server_time=at,
+            records=records,
+            keys=pa.RecordBatch.from_pylist(
+                [
+                    {"id": id_, "version": version, "period": period, "window": period}
+                    for id_, period in keys
+                ],
+                schema=KEYS,
+            ),
+        )
+
+
+def _touched(lake: Lake, source: str, landing: Landing, kind: RecordType) -> tuple[str, ...]:
+    """The months that hold these documents now, and those that held them before."""
+    files = [str(lake.root / each.folder / "keys.parquet") for each in lake.landings(source)]
+    with lake.reading(), duckdb.connect() as db:
+        found = db.execute(
+            """
+            WITH known AS (
+                SELECT *, parse_path(filename)[-2] AS landing
+                FROM read_parquet($files, filename = true) WHERE object = $object
+            )
+            SELECT DISTINCT period FROM known WHERE period IS NOT NULL
+                AND id IN (SELECT id FROM known WHERE landing = $landing) ORDER BY period
+            """,
+            {"files": files, "object": OBJECTS[kind], "landing": landing.id},
+        ).fetchall()
+    return tuple(period for (period,) in found)

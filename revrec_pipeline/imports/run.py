@@ -1,0 +1,169 @@
+"""A file becomes jobs: read, landed, built, checked, and put into the outbox.
+
+All of it happens in the caller's process, without a request to anybody. Delivering is the outbox's
+business, as for every other source.
+"""
+
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import file_digest
+from pathlib import Path
+
+from revrec_pipeline import canonical
+from revrec_pipeline.conversion.template import load_template
+from revrec_pipeline.hand_over import hand_over
+from revrec_pipeline.imports.landing import Landed, land
+from revrec_pipeline.imports.reading import read
+from revrec_pipeline.imports.refusals import FileRefusedError
+from revrec_pipeline.lake import Lake
+from revrec_pipeline.ledger import Ledger, cursors, imports, jobs, sync_errors
+from revrec_pipeline.mapping import Source
+from revrec_pipeline.mapping.file import SOURCE, FileSettings
+from revrec_pipeline.model import RecordType
+from revrec_pipeline.settings import Settings
+
+#: Nobody brings a larger file by hand; its copy has to fit on the lake's disk.
+MAX_FILE = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What came of a file."""
+
+    name: str
+    #: By record type; empty when its content was taken before.
+    job_ids: Mapping[RecordType, int] = field(default_factory=dict)
+    #: The time before: `{name, who, at, job_ids}`.
+    earlier: dict[str, object] | None = None
+
+
+def import_file(
+    ledger: Ledger,
+    lake: Lake,
+    settings: Settings,
+    path: Path,
+    *,
+    job_name: str,
+    who: str,
+    trigger: str,
+    source: Source = SOURCE,
+    lease_seconds: float | None = None,
+    again: bool = False,
+) -> Imported:
+    """Take a file: its jobs are sealed, their batches READY. With a lease, the caller delivers.
+
+    The same content is not taken twice, unless `again`.
+
+    Raises:
+        FileRefusedError: nothing of it was taken; the message says why.
+    """
+    with lake.scratch() as folder:
+        # A copy, so that what is checked, read and kept is one and the same.
+        copy = folder / "original" / path.name
+        digest = _copy(path, copy)
+        with ledger.transaction() as tx:
+            if not again and (earlier := imports.earlier(tx, source.name, digest)):
+                return Imported(path.name, earlier=earlier)
+        work = folder / "work"
+        work.mkdir()
+        template = load_template()
+        sheets = read(copy, template, work)
+        key = f"import:{uuid.uuid4().hex[:12]}"
+        landed = land(
+            lake,
+            source.name,
+            path.name,
+            sheets,
+            template,
+            work,
+            run_id=key,
+            fallback=settings.site.history_start,
+        )
+        size = copy.stat().st_size
+        original = Path("raw", source.name, "original", digest)
+        lake.publish(copy.parent, original)
+    job_ids = _build(ledger, lake, settings, source, landed, key, job_name, trigger, lease_seconds)
+    with ledger.transaction() as tx:
+        imports.record(
+            tx,
+            sha256=digest,
+            source=source.name,
+            sync_key=key,
+            name=path.name,
+            path=str(original / path.name),
+            size=size,
+            who=who,
+        )
+        jobs.seal(tx, key)
+        if lease_seconds is not None:  # sealing ends it, and the caller is about to deliver
+            for job_id in job_ids.values():
+                jobs.renew_lease(tx, job_id, lease_seconds)
+    return Imported(path.name, job_ids)
+
+
+def _copy(path: Path, target: Path) -> str:
+    """Copy the file; returns the hash of its content."""
+    target.parent.mkdir()
+    try:
+        if not path.is_file():
+            raise FileRefusedError(path.name, [f"{path} is no file"])
+        if path.stat().st_size > MAX_FILE:
+            raise FileRefusedError(
+                path.name, [f"it has more than {MAX_FILE:,} bytes; split it, by month for example"]
+            )
+        shutil.copyfile(path, target)
+        with target.open("rb") as content:
+            return file_digest(content, "sha256").hexdigest()
+    except PermissionError as error:
+        raise FileRefusedError(path.name, [f"it cannot be read: {error.strerror}"]) from error
+
+
+def _build(
+    ledger: Ledger,
+    lake: Lake,
+    settings: Settings,
+    source: Source,
+    landed: Landed,
+    key: str,
+    job_name: str,
+    trigger: str,
+    lease_seconds: float | None,
+) -> dict[RecordType, int]:
+    """Open one job for each record type, and build its months."""
+    job_ids: dict[RecordType, int] = {}
+    for record_type, months in landed.months.items():
+        with ledger.transaction() as tx:
+            job_id = jobs.open_job(
+                tx,
+                sync_key=key,
+                source=source.name,
+                record_type=record_type,
+                name=f"{job_name}: {record_type}" if len(landed.months) > 1 else job_name,
+                trigger=trigger,
+                lease_seconds=lease_seconds,
+            )
+            # What people let through waits for the next import, whatever months that brings.
+            asked = cursors.pending_periods(tx, source.name)
+        job_ids[record_type] = job_id
+        for month in sorted({*months, *asked}):
+            with ledger.transaction() as tx:
+                jobs.start_run(tx, job_id, month, key)
+                waivers = sync_errors.waivers(
+                    tx, source=source.name, record_type=record_type, period=month
+                )
+            built = canonical.build(
+                lake,
+                source,
+                record_type,
+                month,
+                FileSettings(),
+                settings.mapping_site(),
+                waivers.errors,
+            )
+            with ledger.transaction() as tx:
+                hand_over(tx, built, source, record_type, month, job_id, key)
+                if not built.faulty:
+                    cursors.clear(tx, source.name, month, waivers.asked_by)
+    return job_ids
