@@ -64,10 +64,10 @@ def _dagster() -> Callable[[str], object]:
 
 
 def _steps() -> Callable[[str], object]:
-    from assets.canonical import hand_over
     from resources.registry import resource_of
     from revrec_pipeline import canonical
     from revrec_pipeline.cli.home import open_home
+    from revrec_pipeline.hand_over import hand_over
     from revrec_pipeline.ledger import jobs
     from revrec_pipeline.model import RecordType
     from revrec_pipeline.sources import SOURCES

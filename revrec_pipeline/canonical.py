@@ -414,7 +414,8 @@ _PLACE = f"""
 _ERRORS = f"""
 SELECT code.stage, failed.code, code.severity,
     CASE WHEN row.source IN {OWN_SOURCES} THEN 'file' ELSE code.owner END AS owner,
-    row.source, row.record_type, row.period, row.document_id AS record_id, row.line_id, heading.heading AS field,
+    row.source, row.record_type, row.period, row.document_id AS record_id, row.line_id,
+    heading.heading AS field,
     CASE WHEN failed.code = '{CONTROL_DIFFERENCE}' THEN control.message
         WHEN row.line_id IS NULL
         THEN concat(row.document_type, ' ', row.document_id, ' has no lines')

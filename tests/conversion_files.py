@@ -10,8 +10,8 @@ from typing import Any
 import openpyxl
 from canonical_rows import canonical
 
-from revrec_pipeline.csv_cells import plain
 from revrec_pipeline.conversion import Template, write_files
+from revrec_pipeline.csv_cells import plain
 from revrec_pipeline.engine import engine
 from revrec_pipeline.model import RecordType
 

@@ -17,10 +17,10 @@ from conftest import Sandbox
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assets.canonical import hand_over
 from assets.raw import _window
 from resources.registry import resource_of
 from revrec_pipeline import canonical, delivery
+from revrec_pipeline.hand_over import hand_over
 from revrec_pipeline.lake import CHANGES, Lake
 from revrec_pipeline.ledger import Ledger, accounting_periods, cursors, jobs, lines, open_ledger
 from revrec_pipeline.mapping import Source

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from revrec_pipeline.cli.runs import Runner, RunFailedError, lease
+from revrec_pipeline.cli.runs import RunFailedError, Runner, lease
 from revrec_pipeline.errors import RevrecError
 from revrec_pipeline.ledger import Ledger, outbox
 from revrec_pipeline.model import Route

@@ -109,8 +109,8 @@ def _problem(container: zipfile.ZipFile) -> str | None:
     packed = sum(member.compress_size for member in members)
     if size > MAX_SIZE:
         return f"it would unpack to {size:,} bytes; at most {MAX_SIZE:,} are read, so split it"
-    worst = max((m for m in members if m.file_size > _RATIO_FROM), key=_ratio, default=None)
-    if worst is not None and _ratio(worst) > _MAX_RATIO or size > _MAX_RATIO * packed + _RATIO_FROM:
+    worst = max((_ratio(each) for each in members if each.file_size > _RATIO_FROM), default=0.0)
+    if worst > _MAX_RATIO or size > _MAX_RATIO * packed + _RATIO_FROM:
         return "it unpacks to far more than it is (a zip bomb, or blanks without end)"
     return None
 

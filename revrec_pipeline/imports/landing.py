@@ -5,7 +5,7 @@ sheet names another system in `Sync Source`, with that before it, for two system
 The newest landing of a document counts, so a file adds to what earlier files brought and replaces
 the documents that it holds again, whole. A document is in the month of its earliest line.
 
-What the sheets Customer, Product and Tax say of a line is joined to it here, for no line carries it.
+What the sheets Customer, Product and Tax say of a line is joined to it here: no line carries it.
 """
 
 from collections.abc import Iterator, Mapping

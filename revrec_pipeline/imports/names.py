@@ -41,7 +41,7 @@ def columns_named(
     """For each header its name in the template and the column; None for a custom field.
 
     Raises:
-        FileRefusedError: a header is empty, stands twice or is unknown, or a required one is missing.
+        FileRefusedError: a header is empty, doubled or unknown, or a required one is missing.
     """
     known = {name: column for column in sheet.columns for name in (column.header, *column.aliases)}
     found: list[tuple[str, Column | None]] = []

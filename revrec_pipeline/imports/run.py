@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import file_digest
 from pathlib import Path
+from typing import Any
 
 from revrec_pipeline import canonical
 from revrec_pipeline.conversion.template import load_template
@@ -36,7 +37,7 @@ class Imported:
     #: By record type; empty when its content was taken before.
     job_ids: Mapping[RecordType, int] = field(default_factory=dict)
     #: The time before: `{name, who, at, job_ids}`.
-    earlier: dict[str, object] | None = None
+    earlier: dict[str, Any] | None = None
 
 
 def import_file(

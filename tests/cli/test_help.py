@@ -49,8 +49,8 @@ def test_help_names_every_command_of_the_design() -> None:
     listed = CliRunner().invoke(revrec, ["--help"]).output.partition("Commands:")[2]
 
     assert [line.split()[0] for line in listed.splitlines() if line] == [
-        "demo", "sandbox", "sync", "import", "jobs", "job", "conversion-file", "errors", "trace", "matches",
-        "period", "export", "connections", "broken", "dev",
+        "demo", "sandbox", "sync", "import", "jobs", "job", "conversion-file", "errors", "trace",
+        "matches", "period", "export", "connections", "broken", "dev",
     ]  # fmt: skip
 
 

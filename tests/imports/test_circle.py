@@ -1,0 +1,242 @@
+"""The circle: a conversion file, imported, gives what a live load would have given."""
+
+import tempfile
+from collections.abc import Sequence
+from datetime import date, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batches import Books
+from canonical_rows import billing_line, order_line
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from revrec_pipeline.currency import exponent
+from revrec_pipeline.export import export
+from revrec_pipeline.imports.run import Imported, import_file
+from revrec_pipeline.lake import Lake
+from revrec_pipeline.ledger import jobs, open_ledger, sync_errors
+from revrec_pipeline.model import Route
+from revrec_pipeline.settings import Settings
+
+Rows = Sequence[dict[str, Any]]
+TEXTS = st.one_of(
+    st.text(
+        st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"),
+        min_size=1,
+    ).filter(lambda text: not text.isspace()),
+    st.sampled_from(
+        [
+            "NA", "null", "0012", "=1+1", "+", "-1", "@x", " a ", "a\tb\nc", "_x0041_", "TRUE",
+            "1e5", "'=1", "''-", "'", "2026-01-01", "46023", "#N/A", '"', ",", "\u200b",
+        ]
+    ),
+)  # fmt: skip
+IDS = st.from_regex(r"[0-9A-Za-z_:.-]{1,12}", fullmatch=True)
+CURRENCIES = st.sampled_from(["USD", "JPY", "KWD"])
+DAYS = st.dates(date(2026, 1, 1), date(2026, 3, 31))
+SOURCES = {"sales": "salesforce", "invoices": "stripe", "commissions": "hubspot"}
+
+
+def exact(value: Decimal, currency: str) -> Decimal:
+    return value.quantize(Decimal(1).scaleb(-exponent(currency)), ROUND_HALF_UP)
+
+
+@st.composite
+def sales(draw: st.DrawFn) -> Rows:
+    """Orders of up to three lines with everything that a cell can do."""
+    rows = []
+    for number in draw(st.lists(IDS, min_size=1, max_size=4, unique_by=str.casefold)):
+        day, currency = draw(DAYS), draw(CURRENCIES)
+        for line in range(draw(st.integers(1, 3))):
+            quantity = draw(st.decimals(-99, 999, places=2))
+            price = draw(st.decimals(-9_999_999, 9_999_999, places=6))
+            rows.append(
+                order_line(
+                    f"006{number}",
+                    f"00k{line}",
+                    period=f"{day:%Y-%m}",
+                    order_number=number,
+                    order_item_number=f"{line:03}",
+                    order_start_date=day,
+                    service_start_date=day,
+                    service_end_date=day + timedelta(days=draw(st.integers(0, 900))),
+                    customer_name=draw(TEXTS),
+                    order_name=draw(st.none() | TEXTS),
+                    product_code=draw(IDS),
+                    product_id=draw(st.none() | IDS),
+                    product_name=draw(st.none() | TEXTS),
+                    product_family=draw(st.none() | TEXTS),
+                    quantity=quantity,
+                    unit_price=price,
+                    list_price=draw(st.none() | st.decimals(0, 999_999_999_999, places=3)),
+                    amount=exact(quantity * price, currency),
+                    currency=currency,
+                    custom_fields=[("Region", draw(st.none() | TEXTS)), ("=Team", draw(TEXTS))],
+                )
+            )
+    return rows
+
+
+@st.composite
+def invoices(draw: st.DrawFn) -> Rows:
+    """Invoices and credit notes; each product code names one product."""
+    rows = []
+    for number in draw(st.lists(IDS, min_size=1, max_size=4, unique=True)):
+        day, currency, customer = draw(DAYS), draw(CURRENCIES), draw(IDS)
+        name = draw(TEXTS)
+        for line in range(draw(st.integers(1, 3))):
+            code = draw(IDS)
+            rows.append(
+                billing_line(
+                    f"in_{number}",
+                    f"il_{line}",
+                    period=f"{day:%Y-%m}",
+                    invoice_number=number,
+                    billing_date=day,
+                    customer_id=customer,
+                    customer_name=name,
+                    product_id=f"prod_{code}",
+                    product_code=code,
+                    product_name=f"Product {code}",
+                    order_number=draw(st.none() | IDS),
+                    order_item_number=draw(st.none() | IDS),
+                    amount=exact(
+                        draw(st.decimals(-999_999_999_999, 999_999_999_999, places=3)), currency
+                    ),
+                    currency=currency,
+                )
+            )
+    return rows
+
+
+def commission(number: str, **changes: Any) -> dict[str, Any]:
+    row = {
+        "source": "hubspot",
+        "record_type": "commissions",
+        "period": "2026-01",
+        "document_type": "deal",
+        "document_id": f"d{number}",
+        "line_id": "1",
+        "source_version": "1",
+        "raw_batch": "20260131T100000.000000Z-0000",
+        "raw_page": 0,
+        "order_number": "0042",
+        "reference_number": number,
+        "expense_code": "COMMISSION",
+        "expense_date": date(2026, 1, 15),
+        "amount": Decimal("-120.50"),
+        "currency": "USD",
+        "exchange_rate": Decimal(1),
+        "document_amount": Decimal("-120.50"),
+        "document_currency": "USD",
+        "description": "=claw-back",
+        "custom_fields": [],
+    }
+    return {**row, **changes}
+
+
+def months(rows: Rows) -> dict[str, Rows]:
+    return {
+        period: [row for row in rows if row["period"] == period]
+        for period in sorted({row["period"] for row in rows})
+    }
+
+
+def books(folder: Path, name: str, *, live: bool) -> Books:
+    made = Books(open_ledger(f"duckdb:///{folder / name}.duckdb"), folder / name)
+    if live:
+        made.set_period()
+    return made
+
+
+def imported(into: Books, file: Path, **how: Any) -> Imported:
+    """Import a file, and deliver what came of it."""
+    found = import_file(
+        into.ledger,
+        Lake(into.lake),
+        Settings(),
+        file,
+        **{"job_name": "bulk", "who": "ada", "trigger": "test", **how},
+    )
+    for job in found.job_ids.values():
+        with into.ledger.transaction() as tx:
+            live = jobs.jobs(tx, job) and tx.one("SELECT * FROM accounting_period")
+        into.deliver(job, Route.LIVE if live else Route.CONVERSION)
+    return found
+
+
+def errors(of: Books) -> list[str]:
+    with of.ledger.transaction() as tx:
+        return [
+            f"{error['owner']} {error['code']} {error['message']}"
+            for error in sync_errors.list_errors(tx)
+            if error["severity"] == "error"
+        ]
+
+
+def closes(rows: Rows, suffix: str) -> None:
+    """Live load and export, or conversion file, import, live load and export: the same bytes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        live = books(folder, "live", live=True)
+        live.delivered(months(rows), Route.LIVE)
+        by_file = books(folder, "file", live=False)
+        job, _ = by_file.delivered(months(rows))
+        (file,) = (file for file in by_file.files(job) if file.suffix == suffix)
+        anew = books(folder, "anew", live=True)
+        imported(anew, file)
+        assert errors(anew) == []
+        expected, found = (
+            [file.read_bytes() for file in export(of.ledger, folder / f"{of.lake.name}.zip")]
+            for of in (live, anew)
+        )
+        assert found == expected
+        for each in (live, by_file, anew):
+            each.ledger.close()
+
+
+_SLOWLY = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".zip"])
+@_SLOWLY
+@given(rows=sales())
+def test_orders_come_back_as_a_live_load_would_have_given_them(suffix: str, rows: Rows) -> None:
+    closes(rows, suffix)
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".zip"])
+@_SLOWLY
+@given(rows=invoices())
+def test_invoices_come_back_as_a_live_load_would_have_given_them(suffix: str, rows: Rows) -> None:
+    closes(rows, suffix)
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".zip"])
+def test_commissions_and_taxes_come_back_as_a_live_load_would_have_given_them(suffix: str) -> None:
+    closes([commission("0001"), commission("0002", amount=Decimal("7.25"))], suffix)
+    closes(
+        [
+            billing_line("in_1", "il_1", tax_amount=Decimal("19.00"), tax_name="VAT"),
+            billing_line("in_1", "il_2", order_number="0042", product_code="x", product_id="x"),
+            billing_line("in_2", "il_1", tax_amount=Decimal("-1.25"), tax_name="GST, PST"),
+        ],
+        suffix,
+    )
+
+
+def test_what_was_imported_comes_back_a_second_time_around(tmp_path: Path) -> None:
+    rows = [order_line("006A", "1"), order_line("006B", "1", amount=Decimal(1200))]
+    first = books(tmp_path, "first", live=True)
+    first.delivered(months(rows), Route.LIVE)
+    (once,) = export(first.ledger, tmp_path / "once.zip")
+    second = books(tmp_path, "second", live=True)
+    imported(second, once)
+    (twice,) = export(second.ledger, tmp_path / "twice.xlsx")
+    third = books(tmp_path, "third", live=True)
+    imported(third, twice)
+    (thrice,) = export(third.ledger, tmp_path / "thrice.zip")
+    assert thrice.read_bytes() == once.read_bytes()
