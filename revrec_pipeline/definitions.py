@@ -15,6 +15,7 @@ from resources.registry import resource_of
 from resources.stores import LakeResource, LedgerResource
 from revrec_pipeline.settings import Settings
 from revrec_pipeline.sources import SOURCES
+from schedules.importing import import_file_job, import_folder_job, import_schedules
 from schedules.jobs import canonical_keys, delivery_jobs, rebuild_job, source_jobs, sync_all_job
 from schedules.partitions import accounting_months
 from schedules.schedules import source_schedules
@@ -43,6 +44,7 @@ def build_definitions(
     rebuilds = [rebuild_job(source, settings) for source in sources]
     deliveries = delivery_jobs()
     health, housekeeping = health_job(), housekeeping_job(settings)
+    import_folder = import_folder_job(settings)
     schedules = [each for source in sources for each in source_schedules(source, settings)]
     resources: dict[str, Any] = {
         "lake": LakeResource(root=str(settings.lake_root)),
@@ -71,8 +73,14 @@ def build_definitions(
             *deliveries,
             health,
             housekeeping,
+            import_file_job(settings),
+            import_folder,
         ],
-        schedules=[*schedules, *watching_schedules(settings, health, housekeeping)],
+        schedules=[
+            *schedules,
+            *watching_schedules(settings, health, housekeeping),
+            *import_schedules(settings, import_folder),
+        ],
         sensors=[routing_sensor([*rebuilds, *deliveries]), failure_sensor(settings)],
         resources={**resources, **(resource_overrides or {})},
         executor=dg.in_process_executor,

@@ -95,6 +95,24 @@ class RetentionSettings(BaseModel):
     raw_days: int | None = Field(default=None, ge=1)
 
 
+class ImportSettings(BaseModel):
+    """`[imports]`: a folder from which files are taken by themselves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Where files in the template arrive; without one, none is watched.
+    folder: Path | None = None
+    #: Cron expression in the site's time zone.
+    schedule: str = "0 0 * * *"
+
+    @field_validator("folder", mode="before")
+    @classmethod
+    def _local(cls, folder: object) -> object:
+        if isinstance(folder, str) and "://" in folder:
+            raise ValueError("only a local folder can be watched in this version; give its path")
+        return Path(folder).expanduser().absolute() if isinstance(folder, str) else folder
+
+
 #: `[sources]`: one table per source of the registry, each with the settings of its mapping.
 _Sources = create_model(
     "_Sources",
@@ -130,6 +148,7 @@ class Settings(BaseSettings):
     site: SiteSettings = SiteSettings()
     alerts: AlertSettings = AlertSettings()
     retention: RetentionSettings = RetentionSettings()
+    imports: ImportSettings = ImportSettings()
     sources: _Sources = _Sources()  # type: ignore[valid-type]  # made from the registry
 
     @field_validator("home")
@@ -253,6 +272,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "site": SiteSettings,
     "alerts": AlertSettings,
     "retention": RetentionSettings,
+    "imports": ImportSettings,
 }
 
 

@@ -11,7 +11,13 @@ from pydantic import BaseModel
 from resources import alerts, registry
 from revrec_pipeline import instances
 from revrec_pipeline.mapping import SourceSettings
-from revrec_pipeline.settings import AlertSettings, RetentionSettings, Settings, SiteSettings
+from revrec_pipeline.settings import (
+    AlertSettings,
+    ImportSettings,
+    RetentionSettings,
+    Settings,
+    SiteSettings,
+)
 from revrec_pipeline.sources import SOURCES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
@@ -20,6 +26,7 @@ TABLES: dict[str, tuple[type[BaseModel], set[str]]] = {
     "[site]": (SiteSettings, set()),
     "[alerts]": (AlertSettings, set()),
     "[retention]": (RetentionSettings, set()),
+    "[imports]": (ImportSettings, set()),
     "[sources.<source>]": (SourceSettings, set()),
     **{
         f"[sources.{name}]": (source.settings, set(SourceSettings.model_fields))
@@ -74,6 +81,7 @@ def test_every_variable_of_the_environment_stands_on_the_page() -> None:
         "REVREC_SOURCES",
         "REVREC_ALERTS",
         "REVREC_RETENTION",
+        "REVREC_IMPORTS",
     }
     secrets = {
         f"{prefix}{name.upper()}"
