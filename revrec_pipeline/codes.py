@@ -125,7 +125,7 @@ CODES: dict[str, Code] = {
     "IN_BAD_NUMBER": Code(
         "amounts", _ERROR, "input", "source", "does not fit quantity, unit price and currency"
     ),
-    "IN_BAD_DATE": Code("service_dates", _ERROR, "input", "file", "is no date"),
+    "IN_BAD_DATE": Code("", _ERROR, "input", "file", "is no date"),
     "IN_UNKNOWN_SHEET": Code("", _ERROR, "input", "file", "is no sheet of the template"),
     "IN_UNKNOWN_COLUMN": Code("", _ERROR, "input", "file", "is no column of the sheet"),
     "IN_SHEET_NAME_CASE": Code("", _ERROR, "input", "file", "is not written as in the template"),

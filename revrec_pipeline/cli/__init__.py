@@ -18,6 +18,8 @@ _COMMANDS = {
     "sandbox": "sandbox",
     "sync": "sync",
     "import": "imports",
+    "order": "entries",
+    "expense": "entries",
     "jobs": "jobs",
     "job": "jobs",
     "conversion-file": "jobs",

@@ -46,7 +46,8 @@ def import_(file: Path, job_name: str | None, again: bool) -> None:
         click.echo(
             f"Nothing to do: this content was imported as {imported.earlier['name']} by "
             f"{imported.earlier['who']} at {imported.earlier['at']} "
-            f"(job {', '.join(str(id_) for id_ in imported.earlier['job_ids'])}). --again takes it again."
+            f"(job {', '.join(str(id_) for id_ in imported.earlier['job_ids'])}). "
+            "--again takes it again."
         )
         return
     deliver_jobs(settings, ledger, "file", list(imported.job_ids.values()))

@@ -56,8 +56,8 @@ def columns_named(
             problems.append(f"columns {seen[name.casefold()]!r} and {header!r} are the same")
         elif column is None:
             before = {column.header for _, column in found if column}
-            right = _near(header, known)
-            if len(before) < len(sheet.columns) or right:
+            if len(before) < len(sheet.columns):
+                right = _near(header, known)
                 hint = f"must be called {right!r}" if right else _unknown(sheet)
                 problems.append(f"column {header!r} {hint}")
         seen.setdefault(name.casefold(), header)
@@ -80,7 +80,7 @@ def _near(header: str, known: dict[str, Column]) -> str | None:
     for name in known:
         if _bare(name) == _bare(header):
             return name
-    close = difflib.get_close_matches(header, known, n=1, cutoff=0.85)
+    close = difflib.get_close_matches(header, known, n=1, cutoff=0.8)
     return close[0] if close else None
 
 

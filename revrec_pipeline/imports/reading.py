@@ -17,7 +17,6 @@ from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias
-from xml.etree.ElementTree import ParseError
 
 import openpyxl
 import pyarrow as pa
@@ -37,6 +36,11 @@ _MAX_COLUMNS = 500
 _ROWS_PER_GROUP = 20_480
 # `_x000D_` stands for a character that XML cannot hold (ECMA-376, 22.9.2.19).
 _ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
+
+# What openpyxl raises of parts that are missing or are no XML; ParseError is a SyntaxError.
+_BROKEN = (
+    KeyError, ValueError, TypeError, SyntaxError, IndexError, AttributeError, OverflowError,
+)  # fmt: skip
 
 #: Row number and the text of each cell; empty is None.
 Rows: TypeAlias = Iterator[tuple[int, list[str | None]]]
@@ -133,7 +137,7 @@ def _workbook(path: Path, template: Template, folder: Path) -> list[ReadSheet | 
                 ]
     except FileRefusedError:
         raise
-    except (KeyError, ValueError, TypeError, ParseError, IndexError, DefusedXmlException) as error:
+    except (*_BROKEN, DefusedXmlException) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise FileRefusedError(
             path.name, [f"it is no workbook that can be read: {reason}"]

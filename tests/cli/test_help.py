@@ -15,6 +15,11 @@ SENTENCES = {
     "sandbox": "Serve the sandbox until Ctrl-C: one small company in every source system.",
     "sync": "The exit code is 0 also when rows were flagged, and 1 when a source failed.",
     "import": "a near miss is refused with the right name",
+    "order": "Each entry is a job of the source `manual`",
+    "order add": "The amount is quantity times unit price.",
+    "order edit": "The versions before stay in the lake, with who made them and when",
+    "expense": "Enter commissions and other costs of a contract, in the home currency.",
+    "expense add": "the same one is refused, so that nothing is paid twice",
     "jobs": "A job is one sync of one source and record type, however many months",
     "job": "For each currency, source = delivered + unchanged + flagged + excluded",
     "conversion-file": "asking again gives the same bytes",
@@ -49,8 +54,8 @@ def test_help_names_every_command_of_the_design() -> None:
     listed = CliRunner().invoke(revrec, ["--help"]).output.partition("Commands:")[2]
 
     assert [line.split()[0] for line in listed.splitlines() if line] == [
-        "demo", "sandbox", "sync", "import", "jobs", "job", "conversion-file", "errors", "trace",
-        "matches", "period", "export", "connections", "broken", "dev",
+        "demo", "sandbox", "sync", "import", "order", "expense", "jobs", "job",
+        "conversion-file", "errors", "trace", "matches", "period", "export", "connections", "broken", "dev",
     ]  # fmt: skip
 
 

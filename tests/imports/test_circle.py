@@ -36,6 +36,7 @@ TEXTS = st.one_of(
 )  # fmt: skip
 IDS = st.from_regex(r"[0-9A-Za-z_:.-]{1,12}", fullmatch=True)
 CURRENCIES = st.sampled_from(["USD", "JPY", "KWD"])
+SUFFIXES = st.sampled_from([".xlsx", ".zip"])
 DAYS = st.dates(date(2026, 1, 1), date(2026, 3, 31))
 SOURCES = {"sales": "salesforce", "invoices": "stripe", "commissions": "hubspot"}
 
@@ -198,19 +199,17 @@ def closes(rows: Rows, suffix: str) -> None:
             each.ledger.close()
 
 
-_SLOWLY = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_SLOWLY = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@pytest.mark.parametrize("suffix", [".xlsx", ".zip"])
 @_SLOWLY
-@given(rows=sales())
+@given(suffix=SUFFIXES, rows=sales())
 def test_orders_come_back_as_a_live_load_would_have_given_them(suffix: str, rows: Rows) -> None:
     closes(rows, suffix)
 
 
-@pytest.mark.parametrize("suffix", [".xlsx", ".zip"])
 @_SLOWLY
-@given(rows=invoices())
+@given(suffix=SUFFIXES, rows=invoices())
 def test_invoices_come_back_as_a_live_load_would_have_given_them(suffix: str, rows: Rows) -> None:
     closes(rows, suffix)
 
