@@ -29,6 +29,19 @@ def _is_needed(record_type: RecordType, column: Column) -> bool:
     return column.required or column.header in _NEEDED[record_type]
 
 
+def _name(header: str) -> str:
+    return header.lower().replace(" ", "_")
+
+
+def _by_header(record_type: RecordType, given: dict[str, str | None]) -> dict[str, str]:
+    """What was given, by the column's header."""
+    return {
+        column.header: text
+        for column in entry.columns(record_type)
+        if (text := given.get(_name(column.header))) is not None
+    }
+
+
 def _flag(header: str) -> str:
     return f"--{header.lower().replace(' ', '-')}"
 
@@ -62,7 +75,7 @@ def _flags(
                 note = "" if _is_needed(record_type, column) else " (optional)"
                 command = click.option(
                     _flag(column.header),
-                    column.header,
+                    _name(column.header),
                     metavar=kind,
                     help=f"{column.header}{note}.",
                 )(command)
@@ -92,7 +105,7 @@ def edit_order(order_number: str, item: str, **cells: str | None) -> None:
     The versions before stay in the lake, with who made them and when; `revrec trace ORDER` shows
     each. An empty text ("") empties a cell.
     """
-    changes = {name: text for name, text in cells.items() if text is not None}
+    changes = _by_header(RecordType.SALES, cells)
     if not changes:
         raise UsageError("nothing to change; name a cell, like --quantity 3")
     settings, ledger, lake = open_home()
@@ -113,7 +126,7 @@ def add_expense(**cells: str | None) -> None:
 
 
 def _add(record_type: RecordType, given: dict[str, str | None]) -> None:
-    cells = {name: text for name, text in given.items() if text}
+    cells = {name: text for name, text in _by_header(record_type, given).items() if text}
     missing = [
         column
         for column in entry.columns(record_type)

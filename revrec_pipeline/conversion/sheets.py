@@ -100,7 +100,8 @@ def stage(
     staged = []
     for number, sheet in enumerate(template.sheets):
         query, columns = _query(connection, sheet, rows)
-        lines = sheet.rows not in {"customers", "products"}
+        # A tax stands beside a line that BillingSchedule has already.
+        lines = sheet.rows not in {"customers", "products", "taxes"}
         if query is None:
             staged.append(StagedSheet(sheet.name, columns, None, 0, lines))
             continue

@@ -119,7 +119,7 @@ def edit_order(
             if lines
             else f"order {order} was not entered here; what comes from a system is changed there"
         )
-    changed = [line | changes if line.get(LINE_COLUMN) == item else line for line in lines]
+    changed = [{**line, **changes} if line.get(LINE_COLUMN) == item else line for line in lines]
     return _record(ledger, lake, settings, RecordType.SALES, order, changed, who)
 
 

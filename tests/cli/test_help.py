@@ -55,7 +55,8 @@ def test_help_names_every_command_of_the_design() -> None:
 
     assert [line.split()[0] for line in listed.splitlines() if line] == [
         "demo", "sandbox", "sync", "import", "order", "expense", "jobs", "job",
-        "conversion-file", "errors", "trace", "matches", "period", "export", "connections", "broken", "dev",
+        "conversion-file", "errors", "trace", "matches", "period",
+        "export", "connections", "broken", "dev",
     ]  # fmt: skip
 
 

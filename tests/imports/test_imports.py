@@ -137,10 +137,10 @@ def test_errors_belong_to_the_file_and_name_sheet_row_and_column(
          "(sheet BillingSchedule, row 2, I1)"),
         ("file", "IN_BAD_DATE", "Billing Date", "Billing Date '2026-02-30' is no date (YYYY-MM-DD) "
          "(sheet BillingSchedule, row 3, I2)"),
-        ("file", "IN_BAD_NUMBER", "Amount", "Amount '1,200.00' is no number that fits (digits and a "
-         "decimal point, no separators) (sheet BillingSchedule, row 4, I3)"),
-        ("file", "IN_BAD_NUMBER", "Amount", "Amount '1.234567' is no number that fits (digits and a "
-         "decimal point, no separators) (sheet BillingSchedule, row 5, I4)"),
+        ("file", "IN_BAD_NUMBER", "Amount", "Amount '1,200.00' is no number that fits (digits and "
+         "a decimal point, no separators) (sheet BillingSchedule, row 4, I3)"),
+        ("file", "IN_BAD_NUMBER", "Amount", "Amount '1.234567' is no number that fits (digits and "
+         "a decimal point, no separators) (sheet BillingSchedule, row 5, I4)"),
         ("file", "IN_BAD_NUMBER", "Amount", "Amount does not fit quantity, unit price and currency "
          "(sheet BillingSchedule, row 6, I5)"),
         ("file", "IN_CURRENCY_MISSING", "Currency", "Currency is missing (sheet BillingSchedule, "
