@@ -87,6 +87,25 @@ def land(
     return Landed(landing, {kind: _touched(lake, source, landing, kind) for kind in kinds})
 
 
+def named_by_systems(
+    sheets: Mapping[str, ReadSheet], template: Template, kind: RecordType
+) -> pa.Table:
+    """The documents that name the system they came from: `source`, `key`, `place` of each."""
+    sheet = sheets.get(template.sheet_of(kind).name)
+    own = ", ".join(literal(name) for name in ("", *OWN_SOURCES))
+    if sheet is None:
+        return pa.table({name: pa.array([], pa.string()) for name in ("source", "key", "place")})
+    cells = _Cells(sheet)
+    with duckdb.connect() as db:
+        return db.sql(
+            f"""
+            SELECT {cells.sync_source} AS source, {cells.cell(KEY_COLUMN[kind])} AS key,
+                min(row)::VARCHAR AS place
+            FROM {cells.table} WHERE {cells.sync_source} NOT IN ({own}) GROUP BY ALL
+            """
+        ).to_arrow_table()
+
+
 def _names(template: Template, kinds: list[RecordType]) -> set[str]:
     return {template.sheet_of(kind).name for kind in kinds}
 

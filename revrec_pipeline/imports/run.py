@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from revrec_pipeline import canonical
-from revrec_pipeline.conversion.template import load_template
+from revrec_pipeline.conversion.template import Template, load_template
 from revrec_pipeline.hand_over import hand_over
-from revrec_pipeline.imports.landing import Landed, land
-from revrec_pipeline.imports.reading import read
+from revrec_pipeline.imports.landing import Landed, land, named_by_systems
+from revrec_pipeline.imports.reading import ReadSheet, read
 from revrec_pipeline.imports.refusals import FileRefusedError
 from revrec_pipeline.lake import Lake
-from revrec_pipeline.ledger import Ledger, cursors, imports, jobs, sync_errors
+from revrec_pipeline.ledger import Ledger, cursors, imports, jobs, lines, sync_errors
 from revrec_pipeline.mapping import Source
 from revrec_pipeline.mapping.file import SOURCE, FileSettings
 from revrec_pipeline.model import RecordType
@@ -71,6 +71,7 @@ def import_file(
         work.mkdir()
         template = load_template()
         sheets = read(copy, template, work)
+        _refuse_loaded(ledger, path.name, sheets, template)
         key = f"import:{uuid.uuid4().hex[:12]}"
         landed = land(
             lake,
@@ -102,6 +103,30 @@ def import_file(
             for job_id in job_ids.values():
                 jobs.renew_lease(tx, job_id, lease_seconds)
     return Imported(path.name, job_ids)
+
+
+def _refuse_loaded(
+    ledger: Ledger, file: str, sheets: Mapping[str, ReadSheet], template: Template
+) -> None:
+    """Refuse what its own system has loaded live: it would count twice.
+
+    Raises:
+        FileRefusedError: names the first of such documents.
+    """
+    problems = []
+    for kind, table in lines.TABLE.items():
+        named = named_by_systems(sheets, template, kind)
+        if not named.num_rows:
+            continue
+        with ledger.transaction() as tx:
+            found = imports.loaded_by_systems(tx, table, named)
+        problems += [
+            f"sheet {template.sheet_of(kind).name}, row {each['place']}: {each['key']} was loaded "
+            f"live from {each['source']}, so it would count twice; leave it out"
+            for each in found
+        ]
+    if problems:
+        raise FileRefusedError(file, problems, "IN_DUP_KEY")
 
 
 def _copy(path: Path, target: Path) -> str:

@@ -6,7 +6,7 @@ A file is known by its content, not by its name. Its jobs share the row's `sync_
 from datetime import datetime
 from typing import Any
 
-from revrec_pipeline.ledger import Transaction, as_text, now
+from revrec_pipeline.ledger import Arrow, Transaction, as_text, now
 
 
 def record(
@@ -57,6 +57,28 @@ def earlier(tx: Transaction, source: str, sha256: str) -> dict[str, Any] | None:
         "at": as_text(found["imported_at"]),
         "job_ids": _job_ids(tx, found["sync_key"]),
     }
+
+
+#: The number that people know a document of these tables by.
+_NUMBERS = {"order_line": "order_number", "billing_line": "invoice_number"}
+
+
+def loaded_by_systems(tx: Transaction, table: str, named: Arrow) -> list[dict[str, Any]]:
+    """Which of these documents (`source`, `key`, `place`) their own system has loaded live.
+
+    `{source, key, place}` of some of them, in the order of the file.
+    """
+    if table not in _NUMBERS:
+        return []
+    staged = tx.stage(named)
+    return tx.rows(
+        f"""
+        SELECT named.source, named.key, named.place FROM {staged} AS named WHERE EXISTS (
+            SELECT 1 FROM {table} AS line WHERE line.source = named.source
+                AND line.{_NUMBERS[table]} = named.key AND line.removed_at IS NULL
+        ) ORDER BY length(named.place), named.place LIMIT 20
+        """
+    )
 
 
 def original_of(tx: Transaction, job_id: int) -> dict[str, Any] | None:

@@ -11,8 +11,10 @@ import pytest
 from batches import Books
 from batches import ledger as ledger
 from batches import ledger_url as ledger_url
+from canonical_rows import billing_line
 
 from revrec_pipeline.imports.folder import take_files
+from revrec_pipeline.imports.refusals import FileRefusedError
 from revrec_pipeline.imports.run import Imported, import_file
 from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import Ledger, imports, sync_errors
@@ -233,3 +235,20 @@ def test_a_folder_is_taken_once_by_content_and_tidied_with_reports(
     assert sorted(file.name for file in folder.iterdir()) == [".hidden.zip", "done", "rejected"]
     (report,) = (folder / "rejected").glob("*.txt")
     assert "IN_UNKNOWN_SHEET" in report.read_text(encoding="utf-8")
+
+
+def test_what_a_system_loaded_live_is_refused_so_that_nothing_counts_twice(
+    books: Books, tmp_path: Path
+) -> None:
+    books.delivered({"2026-01": [billing_line("in_1"), billing_line("in_2")]}, Route.LIVE)
+    header = BILLING.replace("Currency", "Currency,Sync Source")
+    content = f"{header}P1,C1,2026-01-05,A-in_1,1,USD,stripe\nP1,C1,2026-01-05,A-in_1,1,USD,\n"
+    file = archive(tmp_path / "1.zip", {"BillingSchedule.csv": content})
+    with pytest.raises(FileRefusedError) as refused:
+        take(books, file)
+    assert "IN_DUP_KEY: sheet BillingSchedule, row 2: A-in_1 was loaded live from stripe" in str(
+        refused.value
+    )
+    assert not list(Lake(books.lake).landings("file"))
+    other = archive(tmp_path / "2.zip", {"BillingSchedule.csv": content.replace("stripe", "xero")})
+    assert take(books, other).job_ids
