@@ -17,7 +17,7 @@ from revrec_pipeline.cli.output import (
 )
 from revrec_pipeline.errors import UsageError
 from revrec_pipeline.lake import Lake
-from revrec_pipeline.ledger import Ledger
+from revrec_pipeline.ledger import Ledger, imports
 from revrec_pipeline.ledger import jobs as ledger_jobs
 from revrec_pipeline.summary import summarize
 
@@ -105,8 +105,9 @@ def job(job_id: int, as_json: bool, months: bool, summary: bool) -> None:
     found = find_job(ledger, lake, job_id)
     with ledger.transaction() as tx:
         controls = ledger_jobs.controls(tx, job_id)
+        original = imports.original_of(tx, job_id)
     if as_json:
-        print_json(found | {"controls": controls})
+        print_json(found | {"controls": controls} | ({"original": original} if original else {}))
         return
     if summary:
         click.echo(summarize(ledger, job_id), nl=False)
@@ -140,6 +141,9 @@ def job(job_id: int, as_json: bool, months: bool, summary: bool) -> None:
             click.echo(f"  {document_id}")
     for failure in found["failures"]:
         click.echo(f"\nFailed {failure['period'] or 'to pull'}: {failure['message']}")
+    if original:
+        click.echo(f"\nOriginal input, by {original['who']} at {original['at']}")
+        click.echo(f"  {lake.root / original['path']}")
     if found["files"]:
         click.echo("\nFiles")
         for file in found["files"]:

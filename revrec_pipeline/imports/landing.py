@@ -318,19 +318,18 @@ def _pages(
         FROM (
             SELECT id, any_value(period) AS period, count(*) AS count, min(row) AS first_row
             FROM {kind}_row GROUP BY id
-        )
+        );
+        CREATE TABLE {kind}_body AS
+        SELECT page, row, to_json(struct_pack(id := id, line := line, period := {kind}_row.period,
+            row := row, cells := cells, named := named))::VARCHAR AS body
+        FROM {kind}_row JOIN {kind}_page USING (id) ORDER BY page, row
         """
     )
     numbers = db.execute(f"SELECT DISTINCT page FROM {kind}_page ORDER BY page").fetchall()
     for (number,) in numbers:
         body, records = db.execute(
-            f"""
-            SELECT '[' || string_agg(to_json(struct_pack(id := id, line := line, period := period,
-                row := row, cells := cells, named := named))::VARCHAR, ',' ORDER BY row) || ']',
-                count(*)
-            FROM {kind}_row AS line SEMI JOIN (FROM {kind}_page WHERE page = $page) AS page
-                USING (id)
-            """,
+            f"SELECT '[' || string_agg(body, ',' ORDER BY row) || ']', count(*) FROM {kind}_body "
+            "WHERE page = $page",
             {"page": number},
         ).fetchall()[0]
         keys = db.execute(

@@ -27,6 +27,9 @@ from revrec_pipeline.settings import Settings
 
 #: Nobody brings a larger file by hand; its copy has to fit on the lake's disk.
 MAX_FILE = 2 << 30
+# No run of Dagster vouches for the job: without a lease, the routing sensor would take it for one
+# whose process was killed, and seal it half built. A month takes less than this.
+_LEASE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,9 @@ def import_file(
     lease_seconds: float | None = None,
     again: bool = False,
 ) -> Imported:
-    """Take a file: its jobs are sealed, their batches READY. With a lease, the caller delivers.
+    """Take a file: its jobs are sealed, their batches READY.
+
+    With a lease the caller delivers, else the routing sensor does.
 
     The same content is not taken twice, unless `again`.
 
@@ -86,7 +91,9 @@ def import_file(
         size = copy.stat().st_size
         original = Path("raw", source.name, "original", digest)
         lake.publish(copy.parent, original)
-    job_ids = _build(ledger, lake, settings, source, landed, key, job_name, trigger, lease_seconds)
+        # The same content may have come before, under another name.
+        kept = next(iter(sorted((lake.root / original).iterdir()))).name
+    job_ids = _build(ledger, lake, settings, source, landed, key, job_name, trigger)
     with ledger.transaction() as tx:
         imports.record(
             tx,
@@ -94,7 +101,7 @@ def import_file(
             source=source.name,
             sync_key=key,
             name=path.name,
-            path=str(original / path.name),
+            path=str(original / kept),
             size=size,
             who=who,
         )
@@ -155,7 +162,6 @@ def _build(
     key: str,
     job_name: str,
     trigger: str,
-    lease_seconds: float | None,
 ) -> dict[RecordType, int]:
     """Open one job for each record type, and build its months."""
     job_ids: dict[RecordType, int] = {}
@@ -168,13 +174,14 @@ def _build(
                 record_type=record_type,
                 name=f"{job_name}: {record_type}" if len(landed.months) > 1 else job_name,
                 trigger=trigger,
-                lease_seconds=lease_seconds,
+                lease_seconds=_LEASE_SECONDS,
             )
             # What people let through waits for the next import, whatever months that brings.
             asked = cursors.pending_periods(tx, source.name)
         job_ids[record_type] = job_id
         for month in sorted({*months, *asked}):
             with ledger.transaction() as tx:
+                jobs.renew_lease(tx, job_id, _LEASE_SECONDS)
                 jobs.start_run(tx, job_id, month, key)
                 waivers = sync_errors.waivers(
                     tx, source=source.name, record_type=record_type, period=month
