@@ -21,6 +21,8 @@ _RATIO_FROM = 16 << 20
 _MAX_MEMBERS = 1_000
 _OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # .xls, and every workbook with a password
 _STORED_OR_DEFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# A reader holds these whole: the texts that cells share, and what is neither texts nor a sheet.
+_MAX_TEXTS, _MAX_PART = 512 << 20, 64 << 20
 _MERGED = re.compile(rb"<(?:\w+:)?mergeCell[\s/>]")
 _CHUNK = 1 << 20
 _FORBIDDEN = {
@@ -73,6 +75,11 @@ def refuse_workbook(path: Path, container: zipfile.ZipFile) -> None:
         for start, problem in _FORBIDDEN.items():
             if lower.startswith(start):
                 raise FileRefusedError(path.name, [f"it {problem}"])
+        limit = _MAX_TEXTS if lower == "xl/sharedstrings.xml" else _MAX_PART
+        if member.file_size > limit and not lower.startswith("xl/worksheets/"):
+            raise FileRefusedError(
+                path.name, [f"its part {member.filename} is too large; split it, or bring a .zip"]
+            )
     types = next((m for m in container.infolist() if m.filename == "[Content_Types].xml"), None)
     if types is None or types.file_size > _RATIO_FROM:
         raise FileRefusedError(path.name, ["it is a zip, but no workbook"])

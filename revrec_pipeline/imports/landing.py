@@ -309,15 +309,19 @@ def _find_taxes(db: duckdb.DuckDBPyConnection, file: str, billings: _Cells, taxe
 def _pages(
     db: duckdb.DuckDBPyConnection, file: str, kind: RecordType, version: str, at: datetime
 ) -> Iterator[Page]:
-    """Whole documents, in the order of the sheet, about a thousand rows on a page."""
+    """Whole documents of one month, about a thousand rows on a page: a month reads only its own."""
     db.execute(
         f"""
         CREATE TABLE {kind}_page AS
-        SELECT id, period, ((sum(count) OVER (ORDER BY first_row) - 1) // {_ROWS_PER_PAGE})::INTEGER
-            AS page
+        SELECT id, period, (dense_rank() OVER (ORDER BY period, chunk) - 1)::INTEGER AS page
         FROM (
-            SELECT id, any_value(period) AS period, count(*) AS count, min(row) AS first_row
-            FROM {kind}_row GROUP BY id
+            SELECT id, period,
+                (sum(count) OVER (PARTITION BY period ORDER BY first_row) - 1) // {_ROWS_PER_PAGE}
+                AS chunk
+            FROM (
+                SELECT id, any_value(period) AS period, count(*) AS count, min(row) AS first_row
+                FROM {kind}_row GROUP BY id
+            )
         );
         CREATE TABLE {kind}_body AS
         SELECT page, row, to_json(struct_pack(id := id, line := line, period := {kind}_row.period,

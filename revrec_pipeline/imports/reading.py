@@ -33,6 +33,8 @@ from revrec_pipeline.imports.refusals import FileRefusedError
 #: Blank rows in a row after which a sheet is refused: somebody formatted it down to its end.
 BLANK_ROWS = 10_000
 _MAX_COLUMNS = 500
+#: No column has more; what a computed double has beyond is noise in its last bits.
+_DECIMALS = 12
 _ROWS_PER_GROUP = 20_480
 # `_x000D_` stands for a character that XML cannot hold (ECMA-376, 22.9.2.19).
 _ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
@@ -171,8 +173,11 @@ def _text(path: Path, title: str, cell: Any) -> str | None:
     if isinstance(value, date | int):
         return str(value)
     if isinstance(value, float):
-        # The shortest decimal that gives this double: what Excel shows, and what was written.
-        text = format(Decimal(repr(value)), "f")
+        # The shortest decimal that gives this double: what was typed, or written by us.
+        exact = Decimal(repr(value))
+        if int(exact.as_tuple().exponent) < -_DECIMALS:  # 0.1 + 0.2, of which Excel shows 0.3
+            exact = Decimal(f"{value:.15g}")
+        text = format(exact, "f")
         return text.rstrip("0").rstrip(".") if "." in text else text
     return _ESCAPED.sub(lambda code: chr(int(code[1], 16)), str(value)) or None
 

@@ -38,8 +38,9 @@ _BODY = (
 )
 # Excel counts days from 1899-12-30; these are the serial numbers of 1954 to 2119.
 _SERIALS = "BETWEEN 20000 AND 80000"
-_NUMBER = r"^[+-]?(\d+(\.\d*)?|\.\d+)$"
-_DATE = r"^\d{4}-\d{2}-\d{2}([ T]00:00(:00(\.0+)?)?)?$"
+# More decimals than a comparison of 38 digits holds would be cut off before they are compared.
+_NUMBER = r"[+-]?(\d+(\.\d{0,16})?|\.\d{1,16})"
+_DATE = r"\d{4}-\d{2}-\d{2}([ T]00:00(:00(\.0+)?)?)?"
 
 
 class FileSettings(SourceSettings):
@@ -84,7 +85,9 @@ def rows(
         SELECT version, landing, page, one.id AS document_id, one.line AS line_id, one.period,
             one.row AS position, one.cells AS cells, coalesce(one.named, MAP {{}}) AS named
         FROM (
-            SELECT landing, page, unnest(from_json(body, '{_BODY}')) AS one FROM raw_{object_}
+            SELECT landing, page, unnest(from_json(body, '{_BODY}')) AS one
+            FROM raw_{object_} SEMI JOIN (FROM current WHERE object = '{object_}') AS wanted
+                USING (landing, page)
         ) JOIN (FROM current WHERE object = '{object_}') AS current
             USING (landing, page)
         WHERE current.id = one.id

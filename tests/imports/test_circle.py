@@ -49,7 +49,7 @@ def exact(value: Decimal, currency: str) -> Decimal:
 def sales(draw: st.DrawFn) -> Rows:
     """Orders of up to three lines with everything that a cell can do."""
     rows = []
-    for number in draw(st.lists(IDS, min_size=1, max_size=4, unique_by=str.casefold)):
+    for number in draw(st.lists(IDS, min_size=2, max_size=7, unique_by=str.casefold)):
         day, currency = draw(DAYS), draw(CURRENCIES)
         for line in range(draw(st.integers(1, 3))):
             quantity = draw(st.decimals(-99, 999, places=2))
@@ -85,7 +85,7 @@ def sales(draw: st.DrawFn) -> Rows:
 def invoices(draw: st.DrawFn) -> Rows:
     """Invoices and credit notes; each product code names one product."""
     rows = []
-    for number in draw(st.lists(IDS, min_size=1, max_size=4, unique=True)):
+    for number in draw(st.lists(IDS, min_size=2, max_size=7, unique=True)):
         day, currency, customer = draw(DAYS), draw(CURRENCIES), draw(IDS)
         name = draw(TEXTS)
         for line in range(draw(st.integers(1, 3))):
@@ -199,7 +199,7 @@ def closes(rows: Rows, suffix: str) -> None:
             each.ledger.close()
 
 
-_SLOWLY = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_SLOWLY = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @_SLOWLY

@@ -173,7 +173,7 @@ def test_excels_dates_numbers_and_ids_mean_what_the_sheet_shows(
     sheet.title = "BillingSchedule"
     sheet.append(BILLING.strip().split(","))
     sheet.append([42, "0042", date(2026, 1, 31), "I1", 0.1, "USD"])
-    sheet.append(["P1", 7.0, datetime(2026, 2, 1), "I2", 100, "USD"])  # noqa: DTZ001
+    sheet.append(["P1", 7.0, datetime(2026, 2, 1), "I2", 0.1 + 0.2, "USD"])  # noqa: DTZ001
     sheet.append(["P1", "NA", 46082, "I3", "-12.50", "USD"])  # the serial of 2026-03-01
     book.save(tmp_path / "excel.xlsx")
     take(books, tmp_path / "excel.xlsx")
@@ -184,7 +184,7 @@ def test_excels_dates_numbers_and_ids_mean_what_the_sheet_shows(
         )
     assert [tuple(row.values()) for row in rows] == [
         ("42", "0042", date(2026, 1, 31), Decimal("0.1")),
-        ("P1", "7", date(2026, 2, 1), Decimal(100)),
+        ("P1", "7", date(2026, 2, 1), Decimal("0.3")),
         ("P1", "NA", date(2026, 3, 1), Decimal("-12.5")),
     ]
 
