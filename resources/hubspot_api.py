@@ -256,7 +256,7 @@ class HubspotApi:
             api_url=secrets.api_url,
             authorize=lambda _method, _url: {},  # the vendor's client does
             judge=self._judge,
-            requests_per_second=requests_per_second,
+            pacer=Pacer(requests_per_second, sleep),
             concurrency=1,
             sleep=sleep,
             request_id_header="X-HubSpot-Correlation-Id",
