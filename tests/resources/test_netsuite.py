@@ -388,6 +388,16 @@ def test_every_value_is_a_text_and_nulls_are_left_out(
     assert main["foreignamount"].startswith("-") is False
 
 
+def test_a_document_without_a_stamp_lands_with_the_lowest_version(
+    connect: Callable[..., NetsuiteClient], sandbox: Sandbox
+) -> None:
+    client = connect()
+    identifier = id_of(client, "INV-HEAD")
+    command(sandbox, "erase_stamps", number="INV-HEAD")
+    key = keys(list(client.listing(MONTH)))[identifier]
+    assert (key["version"], key["period"]) == ("0001-01-01T00:00:00Z", MONTH)
+
+
 def test_documents_come_with_all_of_their_lines_links_and_journals(
     connect: Callable[..., NetsuiteClient],
 ) -> None:
