@@ -303,7 +303,7 @@ class NetsuiteClient:
             for row in headers
         ]
         keys = _keys(
-            [row.id for row in headers], versions, [row.day[:7] or None for row in headers]
+            [row.id for row in headers], versions, [row.trandate[:7] or None for row in headers]
         )
         yield _page(name, answer, len(headers), keys)
         yield from parts.pages
