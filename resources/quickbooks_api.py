@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from resources.http import Sleep, retry_after
+from resources.http import Pacer, Sleep, retry_after
 from resources.quickbooks_login import SOURCE, Login, QuickbooksSecrets
 from resources.rest import PASSING, Answer, Expired, Passing, Received, RestApi, Verdict
 from revrec_pipeline.errors import SourceAuthError, SourceLimitError, SourceSchemaError
@@ -64,7 +64,7 @@ class QuickbooksApi:
             authorize=self._authorize,
             judge=self._judge,
             expired=self._login.refused,
-            requests_per_second=requests_per_second,
+            pacer=Pacer(requests_per_second, sleep),
             concurrency=CONCURRENCY,
             sleep=sleep,
             request_id_header="intuit_tid",

@@ -118,7 +118,6 @@ class Login:
                 "Accept": "application/json",
             },
             judge=_judge,
-            requests_per_second=10,
             concurrency=1,
             sleep=sleep,
             request_id_header="intuit_tid",

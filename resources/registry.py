@@ -22,11 +22,15 @@ def resource_of(source: str, settings: Settings) -> SourceResource:
     return cast(SourceResource, _module(source).resource(settings))
 
 
+def secrets_of(source: str) -> Any:
+    """The model of a source's environment variables."""
+    return getattr(_module(source), f"{source.title().replace('_', '')}Secrets")
+
+
 def why_not_connected(source: str) -> SettingsError | None:
     """None if the secrets of a source are set, else the error that names what is missing."""
-    secrets = getattr(_module(source), f"{source.title().replace('_', '')}Secrets")
     try:
-        secrets.from_env()
+        secrets_of(source).from_env()
     except SettingsError as error:
         return error
     return None

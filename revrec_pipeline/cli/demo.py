@@ -1,7 +1,9 @@
 """`revrec demo`: the main job from nothing, on the sandbox, in a home of its own."""
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ import requests
 from revrec_pipeline.cli.errors import print_errors
 from revrec_pipeline.cli.home import open_home
 from revrec_pipeline.cli.jobs import REMOVED, find_job
-from revrec_pipeline.cli.progress import progress
+from revrec_pipeline.cli.side_by_side import die_with_parent, sync_sources
 from revrec_pipeline.cli.sync import report
 from revrec_pipeline.errors import RevrecError, SettingsError
 from revrec_pipeline.lake import Lake
@@ -47,16 +49,13 @@ def demo() -> None:
     again and it begins anew.
     """
     home = _fresh_home()
-    # Dagster takes seconds to import: after the home is known to be ours.
-    from revrec_pipeline.sandbox.server import running, sandbox_env
-
-    with running() as origin, _environment(home, sandbox_env(origin)):
+    with _sandbox() as (origin, pointing), _environment(home, pointing):
         click.echo(f"1. The sandbox answers at {origin}\n")
         settings, ledger, lake = open_home()
         click.echo(
             f"2. Sync {' and '.join(s.title for s in SOURCES.values())}, {_FIRST} to {_LAST}"
         )
-        first = _sync(settings, ledger, lake, (_FIRST, _LAST))
+        first = _sync(ledger, lake, (_FIRST, _LAST))
         click.echo("\n   Incomplete records hold their own order back, and nothing else:\n")
         with ledger.transaction() as tx:
             flagged = sync_errors.list_errors(tx)
@@ -70,7 +69,7 @@ def demo() -> None:
         click.echo(f"\n4. Accounting period {_OPENED} is set. Meanwhile in the sources:\n")
         _tell_story(origin)
         click.echo("\n5. Sync again: only what changed is pulled, and it loads live")
-        second = _sync(settings, ledger, lake, None)
+        second = _sync(ledger, lake, None)
         for job_id in second:
             job = find_job(ledger, lake, job_id)
             if job["removed"]:
@@ -121,22 +120,34 @@ def _environment(home: Path, sources: dict[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _sync(
-    settings: Settings, ledger: Ledger, lake: Lake, months: tuple[str, str] | None
-) -> list[int]:
-    from revrec_pipeline.cli.runs import Runner
-    from revrec_pipeline.cli.syncing import Span, sync_source
+def _sync(ledger: Ledger, lake: Lake, months: tuple[str, str] | None) -> list[int]:
+    from revrec_pipeline.cli.syncing import Span
 
-    runner, span = Runner(settings), Span(*(months or (None, None)))
-    with progress() as shown:
-        outcomes = [
-            sync_source(runner, ledger, lake, source, span, shown) for source in SOURCES.values()
-        ]
+    outcomes = sync_sources(list(SOURCES), Span(*(months or (None, None))))
     report(ledger, lake, outcomes)
     for outcome in outcomes:
         for failure in outcome.failures:
             raise RevrecError(f"{outcome.source}: {failure}")
     return [job_id for outcome in outcomes for job_id in outcome.job_ids]
+
+
+@contextmanager
+def _sandbox() -> Iterator[tuple[str, dict[str, str]]]:
+    """A sandbox in a process of its own: its origin, and the environment that points at it."""
+    from revrec_pipeline.sandbox.server import sandbox_env
+
+    program = [sys.executable, "-m", "revrec_pipeline.cli", "sandbox", "--port", "0"]
+    with subprocess.Popen(  # noqa: S603 - our own program
+        program, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent
+    ) as process:
+        try:
+            said = process.stderr.readline() if process.stderr else ""
+            found = re.search(r"http://\S+", said)
+            if found is None:
+                raise RevrecError(f"the sandbox did not start: {said.strip() or 'it said nothing'}")
+            yield found[0], sandbox_env(found[0])
+        finally:
+            process.terminate()
 
 
 def _tell_story(origin: str) -> None:

@@ -10,7 +10,7 @@ from revrec_pipeline.cli.home import open_home
 from revrec_pipeline.cli.jobs import find_job, print_jobs
 from revrec_pipeline.cli.origins import unreachable
 from revrec_pipeline.cli.output import counted, print_table
-from revrec_pipeline.cli.progress import progress
+from revrec_pipeline.cli.side_by_side import sync_sources
 from revrec_pipeline.errors import SettingsError, UsageError
 from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import Ledger
@@ -69,19 +69,14 @@ def sync(
     if from_lake:
         names = _landed(sources, lake)
     # Dagster takes seconds to import: after the arguments are known to be right.
-    from revrec_pipeline.cli.runs import Runner
-    from revrec_pipeline.cli.syncing import Outcome, Span, sync_source
+    from revrec_pipeline.cli.syncing import Outcome, Span
 
-    runner = Runner(settings)
     start = start or (settings.site.history_start if full else None)
     span = Span(start, end, from_lake=from_lake, sweep=sweep)
-    with progress() as shown:
-        outcomes = [
-            Outcome(name, failures=[silent])
-            if not from_lake and (silent := unreachable(name))
-            else sync_source(runner, ledger, lake, SOURCES[name], span, shown, dry_run=dry_run)
-            for name in names
-        ]
+    silent = {} if from_lake else {name: words for name in names if (words := unreachable(name))}
+    synced = sync_sources([name for name in names if name not in silent], span, dry_run=dry_run)
+    answered = {outcome.source: outcome for outcome in synced}
+    outcomes = [answered.get(name) or Outcome(name, failures=[silent[name]]) for name in names]
     if dry_run:
         _show_changes(ledger, lake, outcomes)
     else:

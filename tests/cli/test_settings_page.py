@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from resources.salesforce_login import SalesforceSecrets
-from resources.stripe_api import StripeSecrets
+from resources import alerts, registry
 from revrec_pipeline import instances
 from revrec_pipeline.mapping import SourceSettings
-from revrec_pipeline.settings import Settings, SiteSettings
+from revrec_pipeline.settings import AlertSettings, RetentionSettings, Settings, SiteSettings
 from revrec_pipeline.sources import SOURCES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
-SECRETS = {"SALESFORCE_": SalesforceSecrets, "STRIPE_": StripeSecrets}
+SECRETS = {f"{name.upper()}_": registry.secrets_of(name) for name in SOURCES}
 TABLES: dict[str, tuple[type[BaseModel], set[str]]] = {
     "[site]": (SiteSettings, set()),
+    "[alerts]": (AlertSettings, set()),
+    "[retention]": (RetentionSettings, set()),
     "[sources.<source>]": (SourceSettings, set()),
     **{
         f"[sources.{name}]": (source.settings, set(SourceSettings.model_fields))
@@ -71,10 +72,13 @@ def test_every_variable_of_the_environment_stands_on_the_page() -> None:
     assert {f"REVREC_{name.upper()}" for name in Settings.model_fields} <= ours | {
         "REVREC_SITE",
         "REVREC_SOURCES",
+        "REVREC_ALERTS",
+        "REVREC_RETENTION",
     }
     secrets = {
         f"{prefix}{name.upper()}"
         for prefix, model in SECRETS.items()
         for name in model.model_fields
     }
-    assert named == ours | secrets | {*instances._POSTGRES, "DAGSTER_PG_PORT"}
+    told = {alerts.WEBHOOK, alerts.SMTP_USERNAME, alerts.SMTP_PASSWORD}
+    assert named == ours | secrets | told | {*instances._POSTGRES, "DAGSTER_PG_PORT"}
