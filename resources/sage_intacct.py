@@ -148,7 +148,7 @@ class SageIntacctClient:
             raise SettingsError(selection.wrong[0])
         company, entity = self._secrets.company_id, self._secrets.entity_id
         return Connection(
-            account_id=company,
+            account_id=f"{company}/{entity}" if entity else company,
             account_name=f"{company}, entity {entity}" if entity else company,
             api_version=DTD_VERSION,
             missing=(*missing, *selection.missing),

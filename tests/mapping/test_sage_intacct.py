@@ -148,7 +148,14 @@ class Pages:
         self.pages: dict[str, list[Row]] = {name: [] for name in SOURCE.objects}
         self.current: list[Row] = []
 
-    def add(self, name: str, *rows: Row, landing: str = "L1", text: str | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        *rows: Row,
+        landing: str = "L1",
+        text: str | None = None,
+        form: str = "xml",
+    ) -> None:
         """One more page of `name`; its documents become the current ones."""
         page = sum(each["landing"] == landing for each in self.pages[name])
         self.pages[name].append(
@@ -156,7 +163,7 @@ class Pages:
                 "landing": landing,
                 "page": page,
                 "parent": None,
-                "format": "xml",
+                "format": form,
                 "request": "POST /ia/xml/xmlgw.phtml",
                 "body": text or body(OBJECTS[name], list(rows)),
             }
@@ -310,6 +317,14 @@ def test_a_page_of_the_deletion_feed_holds_no_documents() -> None:
     pages.add("invoice", invoice())
     pages.add("invoice_line", line())
     pages.add("invoice", text=body("AUDITHISTORY", [{"OBJECTKEY": "211--REC"}]))
+    assert [row["document_id"] for row in pages.rows()] == ["211"]
+
+
+def test_a_page_of_an_id_sweep_is_no_xml_and_holds_no_documents() -> None:
+    pages = Pages()
+    pages.add("invoice", invoice())
+    pages.add("invoice_line", line())
+    pages.add("invoice", text='{"gone": ["7"]}', form="json")
     assert [row["document_id"] for row in pages.rows()] == ["211"]
 
 
