@@ -38,7 +38,7 @@ from resources.sage_intacct_api import (
 )
 from revrec_pipeline.errors import SettingsError, SourceAuthError, SourceSchemaError
 from revrec_pipeline.lake import KEYS, Page
-from revrec_pipeline.mapping.sage_intacct import (
+from revrec_pipeline.mapping.sage_intacct_settings import (
     LINES,
     OBJECTS,
     ORDER,

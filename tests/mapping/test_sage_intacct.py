@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from revrec_pipeline.currency import SQL_MACROS, exponent
 from revrec_pipeline.mapping import Site
-from revrec_pipeline.mapping.sage_intacct import OBJECTS, SOURCE, SageIntacctSettings
+from revrec_pipeline.mapping.sage_intacct import SOURCE
+from revrec_pipeline.mapping.sage_intacct_settings import OBJECTS, SageIntacctSettings
 from revrec_pipeline.model import CANONICAL, RecordType
 
 SITE = Site(timezone="America/New_York", home_currency="USD", conversion_date=None)
@@ -713,6 +714,18 @@ def test_an_order_in_a_foreign_currency_has_its_own_prices() -> None:
 )
 def test_which_orders_count(state: str, stages: tuple[str, ...], rule: str | None) -> None:
     assert only(sales(order(STATE=state), entry(), closed_stages=stages))["excluded_by"] == rule
+
+
+@pytest.mark.parametrize(
+    ("total", "amount"),
+    [("975.00", 975), ("1170.00", 975), (None, 975), ("900.00", None)],
+)
+def test_an_order_that_is_less_than_its_lines_has_a_discount_that_nobody_read(
+    total: str | None, amount: int | None
+) -> None:
+    """More than its lines is tax or freight; both stand among the subtotals as well."""
+    row = only(sales(order(TRX_TOTAL=total, TOTAL=total), entry()))
+    assert (row["amount"], row["unit_price"]) == (amount, amount and 39)
 
 
 def test_an_order_without_lines_is_a_row_without_a_line() -> None:

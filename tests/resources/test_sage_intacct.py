@@ -27,7 +27,7 @@ from revrec_pipeline.errors import (
     SourceTimeoutError,
 )
 from revrec_pipeline.lake import KEYS, Page
-from revrec_pipeline.mapping.sage_intacct import SageIntacctSettings
+from revrec_pipeline.mapping.sage_intacct_settings import SageIntacctSettings
 from revrec_pipeline.periods import period_range
 from revrec_pipeline.settings import Settings
 
