@@ -168,6 +168,22 @@ def test_a_field_that_a_setting_names_and_nobody_has_is_refused_by_name(sandbox:
         harness.listing("2026-01")
 
 
+def test_a_field_that_is_spelt_wrong_is_told_with_the_right_one(sandbox: Sandbox) -> None:
+    harness = Harness(sandbox, order_number_field="DOC_NUMBER")
+    with harness.client, pytest.raises(SettingsError) as caught:
+        harness.client.check()
+    assert str(caught.value) == (
+        "[sources.sage_intacct] order_number_field: no field 'DOC_NUMBER' in ARINVOICE nor "
+        "ARADJUSTMENT; did you mean 'DOCNUMBER'?"
+    )
+
+
+def test_without_a_field_that_keys_need_nothing_is_listed(intacct: Harness) -> None:
+    intacct.command("hide", object="ARINVOICEITEM", field="RECORDKEY")
+    with pytest.raises(SourceSchemaError, match=r"has no ARINVOICEITEM\.RECORDKEY that we may"):
+        intacct.listing("2026-01")
+
+
 def test_related_fields_are_read_with_the_document(sandbox: Sandbox) -> None:
     named = {"customer_id_field": "CUSTOMER.CRM_ACCOUNT", "term_field": "ITEM.TERM_MONTHS"}
     harness = Harness(sandbox, **named, custom_fields={"Department": "DEPARTMENTID"})
