@@ -33,8 +33,6 @@ ORIGIN = "https://api.intacct.com"
 GATEWAY = "/ia/xml/xmlgw.phtml"
 #: The version of the request's document type, which every request names.
 DTD_VERSION = "3.0"
-#: No rate is published, only a number of requests at once; so there is no pace to keep.
-_REQUESTS_PER_SECOND = 1_000.0
 #: A session is renewed so long before it ends.
 _SESSION_MARGIN = 300.0
 
@@ -297,7 +295,6 @@ class IntacctApi:
             api_url=secrets.api_url,
             authorize=_content_type,
             judge=self._judge_login,
-            requests_per_second=_REQUESTS_PER_SECOND,
             concurrency=1,
             sleep=sleep,
         )
@@ -308,7 +305,6 @@ class IntacctApi:
             authorize=_content_type,
             judge=self._judge,
             expired=lambda: self._session.forget(self._used.session),
-            requests_per_second=_REQUESTS_PER_SECOND,
             concurrency=concurrency,
             sleep=sleep,
         )
