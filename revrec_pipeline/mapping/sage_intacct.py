@@ -8,7 +8,7 @@ how pages are fetched in `resources.sage_intacct`.
 
 import duckdb
 
-from revrec_pipeline.mapping import Site, Source, SourceSettings
+from revrec_pipeline.mapping import Needs, Site, Source, SourceSettings
 from revrec_pipeline.mapping.sage_intacct_pages import create_records
 from revrec_pipeline.mapping.sage_intacct_settings import (
     ADJUSTMENT,
@@ -31,13 +31,31 @@ def _record_types(settings: SourceSettings) -> tuple[RecordType, ...]:
     return (RecordType.INVOICES,)
 
 
+def _needs(settings: SourceSettings) -> Needs:
+    """Order entry is read where orders come from it; an invoice is a sale where it is a contract.
+
+    A company without order entry has no such objects, or no permission for them.
+    """
+    if not isinstance(settings, SageIntacctSettings):
+        raise TypeError(f"these are not Intacct's settings: {type(settings).__name__}")
+    sold = (RecordType.SALES,) if settings.invoice_equals_contract else ()
+    feeds = {
+        INVOICE: (RecordType.INVOICES, *sold),
+        ADJUSTMENT: (RecordType.INVOICES,),
+        ORDER: (RecordType.SALES,),
+    }
+    objects = tuple(name for kind in settings.kinds for name in (kind, LINES[kind]))
+    return objects, {kind: feeds[kind] for kind in settings.kinds}
+
+
 def rows(
     db: duckdb.DuckDBPyConnection, record_type: RecordType, settings: SourceSettings, site: Site
 ) -> None:
     """Create the view `rows`; see `mapping.Source.rows`."""
     if record_type not in _record_types(settings) or not isinstance(settings, SageIntacctSettings):
         raise TypeError(f"sage_intacct has no {record_type} with these settings")
-    paths = {name: list(standard) for name, standard in STANDARD.items()}
+    objects, _ = _needs(settings)
+    paths = {name: list(STANDARD[name]) for name in objects}
     for places in settings.lookups().values():
         for name, path in places:
             if path not in paths[name]:
@@ -422,14 +440,13 @@ SOURCE = Source(
     name="sage_intacct",
     title="Sage Intacct",
     objects=tuple(OBJECTS),
-    # Where invoices are contracts, an invoice yields sales as well; where orders are read, it must
-    # not. The rows are those of the billing lines, which tell of a lost invoice either way.
     documents={
-        INVOICE: (RecordType.INVOICES,),
+        INVOICE: (RecordType.INVOICES, RecordType.SALES),
         ADJUSTMENT: (RecordType.INVOICES,),
         ORDER: (RecordType.SALES,),
     },
     settings=SageIntacctSettings,
     record_types=_record_types,
     rows=rows,
+    needs=_needs,
 )

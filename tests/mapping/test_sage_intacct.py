@@ -657,6 +657,17 @@ def test_by_default_there_are_only_invoices() -> None:
     )
 
 
+def test_only_what_the_settings_ask_for_is_pulled() -> None:
+    plain = SOURCE.under(SageIntacctSettings())
+    assert plain.objects == ("invoice", "invoice_line", "adjustment", "adjustment_line")
+    assert plain.feeding(RecordType.SALES) == []
+    contracts = SOURCE.under(SageIntacctSettings(invoice_equals_contract=True))
+    assert contracts.feeding(RecordType.SALES) == ["invoice"]
+    ordered = SOURCE.under(SageIntacctSettings(order_documents=("Sales Order",)))
+    assert ordered.objects == SOURCE.objects
+    assert ordered.feeding(RecordType.SALES) == ["order"]
+
+
 def test_orders_are_made_from_one_source_only() -> None:
     with pytest.raises(ValidationError, match="choose one"):
         SageIntacctSettings(invoice_equals_contract=True, order_documents=("Sales Order",))
