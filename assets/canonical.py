@@ -90,7 +90,7 @@ def canonical_months(
                     if not built.faulty:
                         cursors.clear(tx, source.name, period, waivers.asked_by)
         return dg.MaterializeResult(
-            metadata=_metadata(lake, built),
+            metadata=_metadata(lake, built, record_type),
             data_version=dg.DataVersion(built.content_hash),
             check_results=[_check_result(name, built, record_type) for name in checks.CHECKS],
         )
@@ -205,7 +205,15 @@ def hand_over(
 _BUCKETS = ("source", "flagged", "excluded")
 
 
-def _metadata(lake: LakeResource, built: Built) -> dict[str, Any]:
+#: Who and what, before how much and where, in the preview.
+_PREVIEWED = {
+    RecordType.SALES: ("customer_name", "product_code"),
+    RecordType.INVOICES: ("customer_name", "product_code"),
+    RecordType.COMMISSIONS: ("payee_name", "order_number"),
+}
+
+
+def _metadata(lake: LakeResource, built: Built, record_type: RecordType) -> dict[str, Any]:
     totals = sorted(
         _readable(built.totals.to_pylist()),
         key=lambda row: (_BUCKETS.index(row["bucket"]), row["rule"], row["currency"]),
@@ -220,7 +228,7 @@ def _metadata(lake: LakeResource, built: Built) -> dict[str, Any]:
         "control_totals": _table(totals, ("bucket", "rule", "currency", "rows", "amount")),
         "preview": _table(
             _readable(built.preview.to_pylist()),
-            ("customer_name", "product_code", "amount", "currency", "document_id", "line_id"),
+            (*_PREVIEWED[record_type], "amount", "currency", "document_id", "line_id"),
         ),
         "path": dg.MetadataValue.path(str(lake.open().root / built.path)),
         "batch": str(built.path),

@@ -1,66 +1,47 @@
-"""Salesforce: which queries list a month's opportunities, or what changed in a window.
+"""Salesforce: which queries list a month's documents, or what changed in a window.
 
-A document is an opportunity with all of its lines. A change of its account, of a line or of a
-line's product is a change of the document, since their fields come with it. Deleted records are
-always included, and nothing is filtered by stage: what counts as sold is decided in
-`revrec_pipeline.mapping.salesforce`. Requests are in `salesforce_api`, jobs in `salesforce_bulk`,
-the choice of fields in `salesforce_fields`.
+A document is an opportunity, an order, a quote or a contract with all of its lines, as
+`revrec_pipeline.mapping.salesforce_reads` says for the settings. A change of its account, of a line
+or of a line's product is a change of the document, since their fields come with it. Deleted records
+are always included, and nothing is filtered by stage or status: what counts as sold is decided in
+`revrec_pipeline.mapping`. Records become pages in `salesforce_records`; requests are in
+`salesforce_api`, jobs in `salesforce_bulk`, the choice of fields in `salesforce_fields`.
 """
 
-import logging
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import dagster as dg
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from resources import salesforce_bulk as bulk
-from resources.client import Connection
+from resources.client import IDS, Connection
 from resources.http import Sleep
-from resources.salesforce_api import MAX_URI, Answer, SalesforceApi, reader, unreadable
-from resources.salesforce_fields import OBJECTS, Selection, described, select
+from resources.salesforce_api import MAX_URI, SalesforceApi, reader
 from resources.salesforce_login import API_VERSION, SOURCE, SalesforceSecrets
-from revrec_pipeline.errors import SettingsError, SourceSchemaError
-from revrec_pipeline.lake import KEYS, Page
-from revrec_pipeline.mapping.salesforce import HEADER, LINE, SalesforceSettings
-from revrec_pipeline.periods import first_day, next_period
+from resources.salesforce_records import Found, Identified, Records
+from revrec_pipeline.errors import SettingsError
+from revrec_pipeline.lake import Page
+from revrec_pipeline.mapping.salesforce_reads import (
+    CURRENCY,
+    CURRENCY_TYPE,
+    DATED_RATE,
+    Document,
+    Part,
+    documents,
+)
+from revrec_pipeline.mapping.salesforce_settings import SalesforceSettings
+from revrec_pipeline.model import RecordType
+from revrec_pipeline.periods import bounds, first_day, next_period
 from revrec_pipeline.settings import Settings
 
-#: What a page's index needs of an opportunity.
-_KEY_COLUMNS = ["Id", "SystemModstamp", "CloseDate"]
-#: A hint; the API may send fewer records per page, and says when there are no more.
-_BATCH = {"Sforce-Query-Options": "batchSize=2000"}
 #: Ids in one job's query: SOQL may have 100,000 characters, an id takes 21 of them.
 _IDS_PER_JOB = 4_000
 #: Below so many ids per request, a job is the better way.
 _FEWEST_IDS = 50
-
-_log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-
-class _Header(msgspec.Struct):
-    """What keys need of an opportunity."""
-
-    Id: str
-    SystemModstamp: str
-    CloseDate: str
-
-
-class _Line(msgspec.Struct):
-    Id: str
-
-
-class _Reference(msgspec.Struct):
-    """The opportunity's id, as an opportunity or as a line shows it."""
-
-    Id: str | None = None
-    OpportunityId: str | None = None
 
 
 class _Organization(msgspec.Struct):
@@ -68,25 +49,20 @@ class _Organization(msgspec.Struct):
     Name: str
 
 
-class _Found(msgspec.Struct, Generic[T]):
-    """One page of a query."""
-
-    totalSize: int  # noqa: N815 - the vendor's spelling
-    done: bool
-    records: list[T]
-    nextRecordsUrl: str | None = None  # noqa: N815
+class _SplitType(msgspec.Struct):
+    DeveloperName: str
 
 
-class _Field(msgspec.Struct):
-    name: str
+class _Rate(msgspec.Struct):
+    """A dated rate: of a currency, from a day up to another."""
 
-
-class _Description(msgspec.Struct):
-    fields: list[_Field]
+    IsoCode: str
+    StartDate: str
+    NextStartDate: str
 
 
 class SalesforceClient:
-    """Opportunities with their lines of one org."""
+    """The documents of one org with their lines."""
 
     source: ClassVar[str] = SOURCE
     api_version: ClassVar[str] = API_VERSION
@@ -102,10 +78,11 @@ class SalesforceClient:
         settings: SalesforceSettings,
         sleep: Sleep = time.sleep,
     ) -> None:
-        del timezone  # close dates have no zone, and are not shifted
         self._settings = settings
+        self._timezone = timezone  # for instants only: dates have no zone, and are not shifted
+        self._documents = documents(settings)
         self._api = SalesforceApi(secrets, sleep=sleep)
-        self._selection: Selection | None = None
+        self._records = Records(self._api, settings, timezone)
 
     def __enter__(self) -> Self:
         return self
@@ -124,13 +101,15 @@ class SalesforceClient:
         """The org, what is left of its daily requests, and which fields it lacks.
 
         Raises:
-            SettingsError: a setting names a field that the org does not have.
+            SettingsError: a setting needs a field or an object that the org does not have.
         """
         url = self._api.url("/query", q="SELECT Id, Name FROM Organization")
-        _, found = self._api.get(url, reader(_Found[_Organization]))
-        selection = self._describe()
+        _, found = self._api.get(url, reader(Found[_Organization]))
+        selection = self._records.selection()
         if selection.wrong:
             raise SettingsError(selection.wrong[0])
+        if self._settings.commissions and self._settings.commission_object is None:
+            self._check_split_type(self._settings.commission_split_type)
         answer = self._api.call("GET", self._api.url("/limits"))
         return Connection(
             account_id=found.records[0].Id,
@@ -140,6 +119,17 @@ class SalesforceClient:
             missing=selection.missing,
         )
 
+    def _check_split_type(self, wanted: str) -> None:
+        soql = "SELECT DeveloperName FROM OpportunitySplitType"
+        types = [
+            one.DeveloperName for _, found in self._records.rest(soql, _SplitType) for one in found
+        ]
+        if wanted not in types:
+            raise SettingsError(
+                f"[sources.salesforce] commission_split_type is {wanted}; the org's split types "
+                f"are {', '.join(sorted(types)) or 'none'}"
+            )
+
     def server_time(self) -> datetime:
         """The org's clock; the list of versions costs no request of the daily quota."""
         return self._api.call("GET", self._api.url("/services/data/")).server_time
@@ -147,186 +137,118 @@ class SalesforceClient:
     # -- a month -----------------------------------------------------------------------------
 
     def listing(self, period: str) -> Iterator[Page]:
-        """All opportunities that close in the month, with all lines."""
-        start, end = first_day(period), first_day(next_period(period))
-        for name, close_date in ((HEADER, "CloseDate"), (LINE, "Opportunity.CloseDate")):
-            where = f"{close_date} >= {start} AND {close_date} < {end}"
-            yield from self._read(name, where, self._count(name, where))
+        """All documents of the month, each with all of its parts."""
+        self._records.require()
+        for document in self._documents:
+            for part in (document.header, *document.parts):
+                where = part.through.format(self._in_month(part, document, period))
+                indexed = document if part is document.header else None
+                expected = self._records.count(part.name, where)
+                yield from self._records.pages(part.name, where, expected, indexed)
+        yield from self._rates()
 
-    def _count(self, name: str, where: str) -> int:
-        soql = f"SELECT COUNT() FROM {OBJECTS[name]} WHERE {where}"
-        _, found = self._api.get(self._api.url("/queryAll", q=soql), reader(_Found[msgspec.Raw]))
-        return found.totalSize
+    def ids(self, period: str) -> Iterator[pa.RecordBatch]:
+        """The ids of the month's documents, 2,000 a request; a job would not be cheaper."""
+        self._records.require()
+        for document in self._documents:
+            header = document.header
+            where = self._in_month(header, document, period)
+            soql = f"SELECT Id FROM {self._records.object(header.name)} WHERE {where}"
+            for _, found in self._records.rest(soql, Identified):
+                ids = [one.Id for one in found]
+                names = pa.array([header.name] * len(ids), pa.string())
+                yield pa.RecordBatch.from_arrays([names, pa.array(ids, pa.string())], schema=IDS)
+
+    def _in_month(self, part: Part, document: Document, period: str) -> str:
+        """The condition for the month: of the date, or of the instant that counts without one."""
+        day = part.day
+        dated = f"{day} >= {first_day(period)} AND {day} < {first_day(next_period(period))}"
+        if document.instead is None:
+            return dated
+        start, end = map(_instant, bounds(period, self._timezone))
+        made = document.instead
+        return f"({dated}) OR ({day} = null AND {made} >= {start} AND {made} < {end})"
 
     # -- a window ----------------------------------------------------------------------------
 
     def changes(self, since: datetime, until: datetime) -> Iterator[Page]:
-        """Every opportunity that changed, or whose account, lines or lines' products did.
+        """Every document that changed, or whose account, lines or lines' products did.
 
         A line that was deleted for good leaves no trace but the header's new amount; so all lines
-        of every changed opportunity are read again.
+        of every changed document are read again.
         """
-        ids = sorted(self._changed(since, until))
-        yield from self._read_ids(HEADER, "Id", ids)
-        yield from self._read_ids(LINE, "OpportunityId", ids)
+        self._records.require()
+        landed = False
+        for document in self._documents:
+            ids = sorted(self._changed(document, since, until))
+            for part in (document.header, *document.parts):
+                indexed = document if part is document.header else None
+                yield from self._read_ids(part, ids, indexed)
+            landed = landed or bool(ids)
+        if landed:
+            yield from self._rates()
 
-    def _changed(self, since: datetime, until: datetime) -> set[str]:
+    def _changed(self, document: Document, since: datetime, until: datetime) -> set[str]:
         """Ids of the documents that changed in the window; its low side is inclusive.
 
         A strict `>` loses rows that share the last stamp (supaglue#532).
         """
+        window = f"{{0}} >= {_instant(since)} AND {{0}} < {_instant(until)}"
         changed: set[str] = set()
-        for field, name, stamp in (
-            ("Id", HEADER, "SystemModstamp"),
-            ("Id", HEADER, "Account.SystemModstamp"),
-            ("OpportunityId", LINE, "SystemModstamp"),
-            ("OpportunityId", LINE, "Product2.SystemModstamp"),
-        ):
-            soql = (
-                f"SELECT {field} FROM {OBJECTS[name]} "
-                f"WHERE {stamp} >= {_instant(since)} AND {stamp} < {_instant(until)}"
-            )
-            for _, found in self._rest(soql, _Reference):
-                changed.update(one.OpportunityId or one.Id or "" for one in found)
+        for watch in document.watched:
+            where = watch.through.format(window.format(watch.stamp))
+            changed |= self._ids_at(watch.key, watch.name, where)
+        if RecordType.COMMISSIONS in document.record_types:
+            for rate in self._changed_rates(window.format("SystemModstamp")):
+                day = document.header.day
+                where = (
+                    f"{CURRENCY} = '{rate.IsoCode}' AND {day} >= {rate.StartDate} "
+                    f"AND {day} < {rate.NextStartDate}"
+                )
+                changed |= self._ids_at("Id", document.header.name, where)
         return changed
 
-    def _read_ids(self, name: str, field: str, ids: list[str]) -> Iterator[Page]:
+    def _ids_at(self, path: str, name: str, where: str) -> set[str]:
+        """The ids that stand at a path of the records of a query."""
+        soql = f"SELECT {path} FROM {self._records.object(name)} WHERE {where}"
+        found: set[str] = set()
+        for _, records in self._records.rest(soql, dict[str, Any]):
+            found.update(record[path] for record in records if record[path])
+        return found
+
+    def _read_ids(self, part: Part, ids: list[str], indexed: Document | None) -> Iterator[Page]:
         """The records that belong to these documents, as many documents per query as fit."""
-        room = MAX_URI - len(self._api.url("/queryAll", q=self._soql(name, f"{field} IN ()")))
+        empty = self._records.soql(part.name, part.through.format(f"{part.key} IN ()"))
+        room = MAX_URI - len(self._api.url("/queryAll", q=empty))
         per_query = room // len("%27006000000000000AAA%27%2C")
         many = len(ids) > self._settings.bulk_threshold
         if many or per_query < _FEWEST_IDS:
             per_query = _IDS_PER_JOB
         for start in range(0, len(ids), per_query):
             listed = ",".join(f"'{one}'" for one in ids[start : start + per_query])
-            yield from self._read(name, f"{field} IN ({listed})", len(ids) if many else 0)
+            where = part.through.format(f"{part.key} IN ({listed})")
+            yield from self._records.pages(part.name, where, len(ids) if many else 0, indexed)
 
-    # -- records -----------------------------------------------------------------------------
+    # -- rates -------------------------------------------------------------------------------
 
-    def _read(self, name: str, where: str, expected: int) -> Iterator[Page]:
-        """The pages of one query: by a job if there are many records or the URL would be too long.
+    def _rates(self) -> Iterator[Page]:
+        """All rates of the corporate currency, where costs may need them and the org has them."""
+        if self._settings.commissions:
+            for name in (CURRENCY_TYPE, DATED_RATE):
+                if self._records.require()[name]:
+                    yield from self._records.pages(name, None, 0, None)
 
-        airbyte#20703: field lists in URLs ended in HTTP 431.
-        """
-        soql = self._soql(name, where)
-        too_long = len(self._api.url("/queryAll", q=soql)) > MAX_URI
-        if expected > self._settings.bulk_threshold or too_long:
-            yield from self._bulk_pages(name, soql)
-        elif name == HEADER:
-            for answer, headers in self._rest(soql, _Header):
-                columns = [
-                    [one.Id for one in headers],
-                    [one.SystemModstamp for one in headers],
-                    [one.CloseDate for one in headers],
-                ]
-                table = pa.table([pa.array(each, pa.string()) for each in columns], _KEY_COLUMNS)
-                yield _page(name, answer, len(headers), keys=_keys(answer, table))
-        else:
-            for answer, lines in self._rest(soql, _Line):
-                yield _page(name, answer, len(lines))
-
-    def _bulk_pages(self, name: str, soql: str) -> Iterator[Page]:
-        columns = _KEY_COLUMNS if name == HEADER else ["Id"]
-        for answer, table in bulk.pages(self._api, soql, columns):
-            keys = _keys(answer, table) if name == HEADER else None
-            yield _page(name, answer, table.num_rows, keys=keys, soql=soql)
-
-    def _rest(self, soql: str, shape: type[T]) -> Iterator[tuple[Answer, list[T]]]:
-        """All pages of a query with deleted rows.
-
-        Raises:
-            SourceSchemaError: the pages run in a circle, or hold not as many records as they said.
-        """
-        read = reader(_Found[shape])  # type: ignore[valid-type]
-        url = self._api.url("/queryAll", q=soql)
-        seen: set[str] = set()
-        received = 0
-        while True:
-            answer, found = self._api.get(url, read, headers=_BATCH)
-            received += len(found.records)
-            yield answer, found.records
-            if found.done:
-                break
-            if found.nextRecordsUrl is None or found.nextRecordsUrl in seen:
-                raise SourceSchemaError(
-                    SOURCE,
-                    f"{answer.request[:200]} is not done and leads to no further page "
-                    f"({found.nextRecordsUrl})",
-                )
-            seen.add(found.nextRecordsUrl)
-            url = self._api.url(found.nextRecordsUrl)
-        if received != found.totalSize:
-            raise SourceSchemaError(
-                SOURCE, f"{received} of {found.totalSize} records came for: {soql[:200]}"
-            )
-
-    # -- fields ------------------------------------------------------------------------------
-
-    def _soql(self, name: str, where: str) -> str:
-        selection = self._describe()
-        if selection.wrong:
-            raise SourceSchemaError(SOURCE, selection.wrong[0])
-        return f"SELECT {', '.join(selection.paths[name])} FROM {OBJECTS[name]} WHERE {where}"
-
-    def _describe(self) -> Selection:
-        """What this org lets us select; asked once per client."""
-        if self._selection is None:
-            read = reader(_Description)
-            fields = {}
-            for name in described(self._settings):
-                _, found = self._api.get(self._api.url(f"/sobjects/{name}/describe"), read)
-                fields[name] = {field.name for field in found.fields}
-            self._selection = select(fields, self._settings)
-            for missing in self._selection.missing:
-                _log.info("salesforce: the org has no %s that we may read", missing)
-        return self._selection
+    def _changed_rates(self, window: str) -> list[_Rate]:
+        """Dated rates that were entered or corrected in the window."""
+        if not self._records.require()[DATED_RATE]:
+            return []
+        soql = self._records.soql(DATED_RATE, window)
+        return [rate for _, rates in self._records.rest(soql, _Rate) for rate in rates]
 
 
 def _instant(moment: datetime) -> str:
     """A SOQL datetime literal, in milliseconds as Salesforce keeps them."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _keys(answer: Answer, table: pa.Table) -> pa.RecordBatch:
-    """Index rows of a page of opportunities; REST ends instants with +0000, Bulk with Z.
-
-    Raises:
-        SourceSchemaError: a stamp or a close date has another form, so it would not sort.
-    """
-    version = pc.replace_substring(table["SystemModstamp"], "+0000", "Z")
-    close = table["CloseDate"]
-    for column, form in (
-        (version, r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"),
-        (close, r"^\d{4}-\d\d-\d\d$"),
-    ):
-        if not pc.all(pc.match_substring_regex(column, form), min_count=0).as_py():
-            raise unreadable(answer, f"a date is not of the form {form}")
-    period = pc.utf8_slice_codeunits(close, 0, 7)
-    columns = (table["Id"], version, period, period)
-    return pa.RecordBatch.from_arrays(
-        [column.cast(pa.string()).combine_chunks() for column in columns], schema=KEYS
-    )
-
-
-def _page(
-    name: str,
-    answer: Answer,
-    records: int,
-    *,
-    keys: pa.RecordBatch | None = None,
-    soql: str | None = None,
-) -> Page:
-    """A page for the lake; `soql` is the query of a job, whose result URL does not show it."""
-    return Page(
-        object=name,
-        body=answer.body,
-        request=f"{answer.request} of {soql}" if soql else answer.request,
-        server_time=answer.server_time,
-        records=records,
-        keys=keys,
-        format="csv" if soql else "json",
-        request_id=answer.request_id,
-    )
 
 
 class SalesforceResource(dg.ConfigurableResource["SalesforceResource"]):

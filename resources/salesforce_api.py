@@ -45,6 +45,10 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+class NotFoundError(SourceSchemaError):
+    """404: there is no such resource, or the integration user may not see it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A 2xx answer: bytes as received after transfer decoding."""
@@ -206,6 +210,8 @@ def _refuse(request: str, response: requests.Response, code: str, reason: str) -
         raise SourceAuthError(
             SOURCE, f"{request} is not permitted: {reason}; give the integration user access"
         )
+    if status == 404:
+        raise NotFoundError(SOURCE, f"{request}: {reason}")
     if code == "QUERY_TIMEOUT":
         raise SourceTimeoutError(SOURCE, f"{request} took the org too long: {reason}")
     if code == "INVALID_QUERY_LOCATOR":

@@ -24,6 +24,7 @@ from revrec_pipeline import checks, controls
 from revrec_pipeline.codes import CONTROL_DIFFERENCE
 from revrec_pipeline.controls import Damage
 from revrec_pipeline.engine import engine
+from revrec_pipeline.errors import LakeError
 from revrec_pipeline.lake import CHANGES, Lake, Landing
 from revrec_pipeline.ledger.sync_errors import Waiver
 from revrec_pipeline.mapping import Site, Source, SourceSettings
@@ -81,12 +82,16 @@ def build(
     """Build, check and store one month from what has landed.
 
     An error in `waived` lets its row through with the default of its code.
+
+    Raises:
+        LakeError: the month was pulled under settings that asked for less than these do.
     """
+    source = source.under(settings)
     known = lake.landings(source.name)
     landings = relevant(known, period)
     with lake.reading(), lake.scratch() as folder, engine(folder / "spill") as db:
         _choose_versions(db, lake, known, landings, period)
-        used = _open_pages(db, lake, source, landings)
+        used = _open_pages(db, lake, source, landings, period)
         damaged = controls.damaged(lake, used, source.objects)
         source.rows(db, record_type, settings, site)
         found = db.sql("SELECT * FROM rows LIMIT 0").to_arrow_table().schema
@@ -214,15 +219,26 @@ _NO_PAGES = (
 
 
 def _open_pages(
-    db: duckdb.DuckDBPyConnection, lake: Lake, source: Source, landings: list[Landing]
+    db: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    source: Source,
+    landings: list[Landing],
+    period: str,
 ) -> list[Landing]:
     """Create a view `raw_<object>` over the pages of the landings that hold a current document.
 
-    Returns these landings.
+    Returns these landings. A landing without one of the objects would give documents without some
+    of their rows, and their delivered rows would be taken back; so it is refused.
     """
     wanted = {name for (name,) in db.execute("SELECT DISTINCT landing FROM current").fetchall()}
     used = [landing for landing in landings if landing.id in wanted]
     for name in source.objects:
+        if any(name not in landing.objects for landing in used):
+            raise LakeError(
+                f"{source.title} {period} was pulled without {name}, which [sources.{source.name}] "
+                f"asks for by now; list it again: revrec sync {source.name} --from {period} --to "
+                f"{period}"
+            )
         db.execute(
             f"CREATE VIEW raw_{name} AS SELECT landing, page, parent, format, request, body "
             f"FROM {_read_all(lake, used, name, _NO_PAGES)}"

@@ -37,7 +37,7 @@ def build_definitions(
 ) -> dg.Definitions:
     """A fresh `Definitions` for these settings; connects to nothing."""
     months = accounting_months(settings.site)
-    sources = list(SOURCES.values())
+    sources = [source.under(settings.source(name)) for name, source in SOURCES.items()]
     upstream = [key for source in sources for key in canonical_keys(source, settings)]
     jobs = [job for source in sources for job in source_jobs(source, settings)]
     rebuilds = [rebuild_job(source, settings) for source in sources]

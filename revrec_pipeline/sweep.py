@@ -6,6 +6,7 @@ Asking the source is in `resources`, landing in `assets.raw`.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,8 +27,14 @@ class Difference:
     unknown: int  # documents that the lake does not have in this month
 
 
-def compare(lake: Lake, source: str, period: str, ids: pa.Table) -> Difference:
-    """Compare `ids` (schema `resources.client.IDS`) with the documents of the month's listing."""
+def compare(
+    lake: Lake, source: str, period: str, ids: pa.Table, objects: Iterable[str]
+) -> Difference:
+    """Compare `ids` (schema `resources.client.IDS`) with the documents of the month's listing.
+
+    `objects` are the documents that the settings ask for: the lake may hold others, of which the
+    source was not asked.
+    """
     landings = lake.landings(source)
     newest = {one.window: one.id for one in landings if one.window != CHANGES}
     files = [str(lake.root / one.folder / "keys.parquet") for one in landings]
@@ -54,8 +61,9 @@ def compare(lake: Lake, source: str, period: str, ids: pa.Table) -> Difference:
             )
             SELECT object, id, winner[1] AS version FROM winners
             WHERE winner[3] IS NOT NULL AND winner[4] = $period
+                AND list_contains($objects, object)
             """,
-            {"files": files, "period": period},
+            {"files": files, "period": period, "objects": list(objects)},
         )
         gone = db.sql("FROM known ANTI JOIN ids USING (object, id) ORDER BY ALL").to_arrow_table()
         (unknown,) = db.execute(

@@ -6,12 +6,16 @@ network, no ledger. What lives here is the meaning of a vendor's fields. How pag
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self, TypeAlias
 
 import duckdb
 from pydantic import BaseModel, ConfigDict
 
 from revrec_pipeline.model import RecordType
+
+#: Raw objects, and those of them that are documents: see `Source`.
+Needs: TypeAlias = tuple[tuple[str, ...], Mapping[str, tuple[RecordType, ...]]]
 
 
 class SourceSettings(BaseModel):
@@ -56,6 +60,16 @@ class Source:
     #: `current(object, id, version, landing, page)`, which names the version of each document that
     #: counts.
     rows: Callable[[duckdb.DuckDBPyConnection, RecordType, SourceSettings, Site], None]
+    #: Where the settings decide which objects are pulled: `objects` and `documents` under these
+    #: settings. Without it they are the same under all settings.
+    needs: Callable[[SourceSettings], Needs] | None = None
+
+    def under(self, settings: SourceSettings) -> Self:
+        """The source with the objects and documents that these settings ask for, and no others."""
+        if self.needs is None:
+            return self
+        objects, documents = self.needs(settings)
+        return replace(self, objects=objects, documents=documents)
 
     def feeding(self, record_type: RecordType) -> list[str]:
         """The documents that yield rows of a record type."""

@@ -73,3 +73,25 @@ def term_end(start: str, months: str) -> str:
 def day_of(instant: str, timezone: str) -> str:
     """The day, on the clocks of `timezone`, of a TIMESTAMPTZ."""
     return f"timezone({literal(timezone)}, {instant})::DATE"
+
+
+def converted(amount: str, home: str, foreign: str, currency: str) -> str:
+    """An amount in another currency, in its whole minor units, rounded half away from zero.
+
+    `amount` is a DECIMAL(18, 4). `home` and `foreign` are DECIMAL(18, 9): how many units of the
+    currency sought and of the amount's are worth one unit of a third. All are taken as whole
+    numbers, so that no rate is rounded before the amount is. NULL when a rate is missing or 0.
+    """
+    factor = f"(CASE minor_digits({currency}) WHEN 0 THEN 10000 WHEN 3 THEN 10 ELSE 100 END)"
+    dividend = f"abs({_unscaled(amount)}) * {_unscaled(home)}"
+    divisor = f"nullif({_unscaled(foreign)} * {factor}, 0)"
+    units = f"(2 * {dividend} + {divisor}) // (2 * {divisor})"
+    minor = f"sign({amount})::INTEGER * ({units}) * {factor}"
+    return f"TRY((({minor})::DECIMAL(26, 0) * 0.0001::DECIMAL(4, 4))::DECIMAL(18, 4))"
+
+
+def ratio(dividend: str, divisor: str) -> str:
+    """One DECIMAL(18, 9) by another, with 12 decimals, rounded half up; both are positive."""
+    over, under = f"{_unscaled(dividend)} * 1000000000000::HUGEINT", _unscaled(divisor)
+    whole = f"((2 * {over} + {under}) // nullif(2 * {under}, 0))::DECIMAL(26, 0)"
+    return f"TRY(({whole} * 0.000000000001::DECIMAL(12, 12))::DECIMAL(28, 12))"

@@ -7,6 +7,7 @@ datetimes and its CSV says `Z`, so do these.
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from typing import Any
 
 from starlette.requests import Request
@@ -29,12 +30,24 @@ _DAILY_CALLS = 100_000
 _BASE = f"/services/data/v{API_VERSION}"
 _OLDEST_VERSION, _NEWEST_VERSION = 31, 68
 _Handler = Callable[[Request], Response | Awaitable[Response]]
-#: Fields that an org lacks, by the switch that takes them away.
+#: Fields and objects that an org lacks, by the switch that takes them away.
 _FEATURES = {
     "single_currency": ("CurrencyIsoCode",),
     "without_term": ("Term__c",),
     "without_product_type": ("Product_Type__c",),
+    "without_cpq": ("SBQQ__",),
+    "without_orders": ("Order", "OrderItem"),
+    "without_splits": ("OpportunitySplit", "OpportunitySplitType"),
+    "without_dated_rates": ("DatedConversionRate",),
 }
+
+
+@cache
+def _first_org() -> Org:
+    """The org that every reset goes back to; filling one takes 100 ms, copying it 1."""
+    org = Org(Clock())
+    data.fill(org)
+    return org
 
 
 class SalesforceSandbox:
@@ -48,8 +61,7 @@ class SalesforceSandbox:
 
     def reset(self) -> None:
         """Back to the data that the sandbox starts with; all sessions and jobs end."""
-        self._org = Org(self._clock)
-        data.fill(self._org)
+        self._org = Org(self._clock, like=_first_org())
         self._sessions = auth.Sessions(self._clock)
         self._jobs = BulkJobs(self._org, self._clock)
         self._schema: dict[str, SObject] = schema()
@@ -66,9 +78,9 @@ class SalesforceSandbox:
     def control(self, command: Mapping[str, Any]) -> dict[str, Any]:
         """`add`, `edit`, `delete` (`hard`), `story`, `configure`, `expire` and `fail_job`.
 
-        `configure` takes the switches `single_currency`, `without_term`, `without_product_type`
-        and `page_size`; `expire` ends `sessions` or `locators`; `fail_job` gives the next Bulk job
-        a `message` to fail with; `state` tells how many Bulk jobs were left behind.
+        `configure` takes `page_size` and the switches of `_FEATURES`; `expire` ends `sessions` or
+        `locators`; `fail_job` gives the next Bulk job a `message` to fail with; `state` tells how
+        many Bulk jobs were left behind.
         """
         try:
             match command.get("op"):
@@ -165,7 +177,7 @@ class SalesforceSandbox:
                 for slash in ("", "/")
             ),
             Route("/services/data/v{version}/jobs/query/{rest:path}", self._other_version),
-            Route("/services/{rest:path}", _not_found, methods=None),
+            Route("/services/data/{rest:path}", _not_found, methods=None),
         ]
 
     def _guarded(self, handler: _Handler) -> Callable[[Request], Awaitable[Response]]:

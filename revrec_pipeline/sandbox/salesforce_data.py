@@ -1,7 +1,8 @@
 """With which records the sandbox's Salesforce org starts, and what the demo's story changes.
 
 Most opportunities follow a pattern over the months and customers of `company`. The table `_SPECIAL`
-holds those that each show one thing that real orgs do.
+holds those that each show one thing that real orgs do. What follows from opportunities (orders,
+quotes, contracts, splits) is in `salesforce_deals`.
 """
 
 from datetime import UTC, date, datetime, time, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 from revrec_pipeline.currency import exponent
 from revrec_pipeline.periods import first_day, next_period, period_range
 from revrec_pipeline.sandbox import company
+from revrec_pipeline.sandbox.salesforce_deals import fill_deals
 from revrec_pipeline.sandbox.salesforce_org import ORG_ID, Org
 
 #: Everything of the first quarter was imported in one go: hundreds of rows with the same stamp.
@@ -81,6 +83,8 @@ def fill(org: Org) -> None:
                 "BillingCountry": customer.country,
                 "OwnerId": owners[customer.owner],
                 "CurrencyIsoCode": customer.currency,
+                # Nobody has entered yet what billing calls the customer without a name.
+                "Billing_Id__c": f"cust-{customer.key}" if customer.billing_name else None,
             },
             founded,
         )
@@ -98,6 +102,7 @@ def fill(org: Org) -> None:
                 "CurrencyIsoCode": company.HOME_CURRENCY,
                 "Term__c": _TERMS.get(product.code, product.term_months),
                 "Product_Type__c": product.kind,
+                "Billing_Code__c": f"{product.code}.{product.family}".upper(),
             },
             founded,
         )
@@ -132,6 +137,7 @@ def fill(org: Org) -> None:
         [withdrawn],
     )
     org.delete("OpportunityLineItem", line, hard=False, at=cleaned)
+    fill_deals(org)
 
 
 def story(org: Org) -> dict[str, Any]:
@@ -193,6 +199,7 @@ class _Seeder:
         self._owners = owners
         self._accounts = accounts
         self._products = products
+        self._made = 10_000
 
     def pattern(self, period: str, number: int) -> None:
         """The ordinary business of a month."""
@@ -223,6 +230,7 @@ class _Seeder:
         close: date,
         lines: list[tuple[str, str, dict[str, str]]],
     ) -> None:
+        self._made += 1
         at = datetime.combine(close, time(20, 15), UTC) + timedelta(milliseconds=len(name) * 37)
         if close < date(2025, 4, 1):
             at = _IMPORTED
@@ -237,6 +245,7 @@ class _Seeder:
                 "Type": "Renewal" if stage == "Signed Renewal" else "New Business",
                 "CurrencyIsoCode": customer.currency,
                 "PO_Number__c": "NA" if len(name) % 3 else f"{len(name):05d}",
+                "Order_Number__c": f"SO-{self._made:05d}",
                 "Region__c": "Americas" if customer.country == "US" else "International",
                 "Seats__c": sum(int(float(count)) for code, count, _ in lines if code == "SEAT"),
             },

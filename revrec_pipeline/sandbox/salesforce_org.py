@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from typing import Any, Self
 
 from revrec_pipeline.currency import exponent
 from revrec_pipeline.sandbox.clock import Clock
@@ -23,6 +23,38 @@ STAGES = {
     "Closed Won": (True, True, 100),
     "Signed Renewal": (True, True, 100),
     "Closed Lost": (True, False, 0),
+}
+#: Status label → StatusCode. Administrators add labels, and each stands for one of the codes.
+ORDER_STATUSES = {
+    "Draft": "Draft",
+    "Activated": "Activated",
+    "Fulfilled": "Activated",
+    "Cancelled": "Cancelled",
+}
+CONTRACT_STATUSES = {
+    "Draft": "Draft",
+    "In Approval Process": "InApproval",
+    "Activated": "Activated",
+}
+#: What is deleted with a record: object, and its field with the record's id.
+_CHILDREN = {
+    "Opportunity": (
+        ("OpportunityLineItem", "OpportunityId"),
+        ("OpportunitySplit", "OpportunityId"),
+    ),
+    "Order": (("OrderItem", "OrderId"),),
+    "Contract": (("SBQQ__Subscription__c", "SBQQ__Contract__c"),),
+    "SBQQ__Quote__c": (("SBQQ__QuoteLine__c", "SBQQ__Quote__c"),),
+}
+#: Numbers that Salesforce gives a new record: field and form.
+_AUTOMATIC = {
+    "Order": ("OrderNumber", "{:08d}"),
+    "OrderItem": ("OrderItemNumber", "{:010d}"),
+    "Contract": ("ContractNumber", "{:08d}"),
+    "SBQQ__Quote__c": ("Name", "Q-{:05d}"),
+    "SBQQ__QuoteLine__c": ("Name", "QL-{:07d}"),
+    "SBQQ__Subscription__c": ("Name", "SUB-{:07d}"),
+    "Commission__c": ("Name", "C-{:05d}"),
 }
 ORG_ID = "00DHs0000012345MAA"
 _ID_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
@@ -44,14 +76,20 @@ def record_id(prefix: str, number: int) -> str:
 
 
 class Org:
-    """Records by object. Numbers are doubles here, as they are at Salesforce."""
+    """Records by object. Numbers are doubles here, as they are at Salesforce.
 
-    def __init__(self, clock: Clock) -> None:
+    An org that is made `like` another one begins with its records.
+    """
+
+    def __init__(self, clock: Clock, like: Self | None = None) -> None:
         self._clock = clock
         self._schema = schema()
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[str, int] = dict(like._numbers) if like else {}
         # The server's thread is not the one that made the org; requests come one at a time.
         self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        if like:
+            like._db.backup(self._db)
+            return
         for kind in self._schema.values():
             columns = ", ".join(f'"{name}"' for name in kind.fields)
             self._db.execute(f'CREATE TABLE "{kind.name}" ({columns})')
@@ -91,8 +129,10 @@ class Org:
         number = self._numbers[name] = self._numbers.get(name, 0) + 1
         moment = stamp(at or self._clock.now())
         flags = {field.name: 0 for field in kind.fields.values() if field.type == "boolean"}
+        automatic = _AUTOMATIC.get(name)
         record: dict[str, Any] = {
             "Id": record_id(kind.prefix, number),
+            **({automatic[0]: automatic[1].format(100 + number)} if automatic else {}),
             **flags,
             **dict.fromkeys(("CreatedDate", "LastModifiedDate", "SystemModstamp"), moment),
             **self._derived(name, fields),
@@ -103,9 +143,7 @@ class Org:
             f'INSERT INTO "{name}" ({columns}) VALUES ({marks})',
             [_stored(value) for value in record.values()],
         )
-        if name == "OpportunityLineItem":
-            self._price(record["Id"], fields)
-            self._roll_up(record["OpportunityId"], moment)
+        self._follow(name, record["Id"], fields, moment)
         return str(record["Id"])
 
     def update(self, name: str, id_: str, fields: Mapping[str, Any]) -> None:
@@ -114,19 +152,97 @@ class Org:
         self.value(name, id_, "Id")
         moment = stamp(self._clock.now())
         self._set(name, id_, self._derived(name, fields), moment)
-        if name == "OpportunityLineItem":
-            self._price(id_, fields)
-            self._roll_up(self.value(name, id_, "OpportunityId"), moment)
+        self._follow(name, id_, fields, moment)
+
+    def link(self, name: str, id_: str, fields: Mapping[str, Any]) -> None:
+        """Fields that the system fills beside a record's own changes; its stamp stays."""
+        self._kind(name, fields)
+        moment = self.value(name, id_, "SystemModstamp")
+        self._set(name, id_, fields, moment)
+        self._follow(name, id_, fields, moment)
+
+    def _follow(self, name: str, id_: str, fields: Mapping[str, Any], moment: str) -> None:
+        """What follows from new values: totals, amounts of splits, formulas."""
+        match name:
+            case "OpportunityLineItem":
+                self._price(id_, fields)
+                self._roll_up(self.value(name, id_, "OpportunityId"), moment)
+            case "OrderItem" if {"Quantity", "UnitPrice"} & set(fields):
+                total = self._total(name, id_, "Quantity", "UnitPrice")
+                self._calculate(name, id_, {"TotalPrice": total})
+            case "OpportunitySplit" if "SplitAmount" not in fields:
+                self._share(id_)
+            case "SBQQ__QuoteLine__c":
+                self._quote_line(id_)
+            case "SBQQ__Quote__c":
+                for (line,) in self._children("SBQQ__QuoteLine__c", "SBQQ__Quote__c", id_):
+                    self._quote_line(line)
+
+    def _children(self, name: str, field: str, parent: str) -> list[tuple[Any, ...]]:
+        return self.select(f'SELECT "Id" FROM "{name}" WHERE "{field}" = ?', [parent])
+
+    def _calculate(self, name: str, id_: str, values: Mapping[str, Any]) -> None:
+        """Formula fields; they never change a record's stamp."""
+        columns = ", ".join(f'"{field}" = ?' for field in values)
+        stored = [_stored(value) for value in values.values()]
+        self._db.execute(f'UPDATE "{name}" SET {columns} WHERE "Id" = ?', [*stored, id_])
+
+    def _total(self, name: str, id_: str, quantity: str, price: str) -> Decimal | None:
+        """Quantity times price, to the currency's minor unit."""
+        ((units, each, currency),) = self.select(
+            f'SELECT "{quantity}", "{price}", "CurrencyIsoCode" FROM "{name}" WHERE "Id" = ?', [id_]
+        )
+        if units is None or each is None:
+            return None
+        return _rounded(Decimal(str(units)) * Decimal(str(each)), currency)
+
+    def _share(self, split: str) -> None:
+        """A split's amount, each rounded for itself: three thirds of 100 are 99.99."""
+        found = self.select(
+            'SELECT o."Amount", s."SplitPercentage", o."CurrencyIsoCode" FROM "OpportunitySplit" '
+            'AS s JOIN "Opportunity" AS o ON o."Id" = s."OpportunityId" WHERE s."Id" = ?',
+            [split],
+        )
+        for amount, percentage, currency in found:
+            if amount is not None and percentage is not None:
+                share = Decimal(str(amount)) * Decimal(str(percentage)) / 100
+                self._calculate(
+                    "OpportunitySplit", split, {"SplitAmount": _rounded(share, currency)}
+                )
+
+    def _quote_line(self, line: str) -> None:
+        """The formulas of CPQ: an amendment's net total is that of the difference it makes."""
+        ((units, prior, price, currency, starts, ends, recurs, kind, quote_start, quote_end),) = (
+            self.select(
+                'SELECT l."SBQQ__Quantity__c", l."SBQQ__PriorQuantity__c", l."SBQQ__NetPrice__c", '
+                'l."CurrencyIsoCode", l."SBQQ__StartDate__c", l."SBQQ__EndDate__c", '
+                'l."SBQQ__SubscriptionPricing__c", q."SBQQ__Type__c", q."SBQQ__StartDate__c", '
+                'q."SBQQ__EndDate__c" FROM "SBQQ__QuoteLine__c" AS l '
+                'LEFT JOIN "SBQQ__Quote__c" AS q ON q."Id" = l."SBQQ__Quote__c" WHERE l."Id" = ?',
+                [line],
+            )
+        )
+        total = None
+        if units is not None and price is not None:
+            sold = Decimal(str(units)) - (Decimal(str(prior or 0)) if kind == "Amendment" else 0)
+            total = _rounded(sold * Decimal(str(price)), currency)
+        self._calculate(
+            "SBQQ__QuoteLine__c",
+            line,
+            {
+                "SBQQ__NetTotal__c": total,
+                "SBQQ__EffectiveStartDate__c": starts or quote_start,
+                "SBQQ__EffectiveEndDate__c": ends or (quote_end if recurs else None),
+            },
+        )
 
     def delete(self, name: str, id_: str, *, hard: bool, at: datetime | None = None) -> None:
         """Move a record into the recycle bin, or remove it for good; now, or `at` some time."""
         self._kind(name, {})
         moment = stamp(at or self._clock.now())
-        if name == "Opportunity":
-            for (line,) in self.select(
-                'SELECT "Id" FROM "OpportunityLineItem" WHERE "OpportunityId" = ?', [id_]
-            ):
-                self._remove("OpportunityLineItem", line, moment, hard=hard)
+        for child, field in _CHILDREN.get(name, ()):
+            for (each,) in self._children(child, field, id_):
+                self._remove(child, each, moment, hard=hard)
         parent = None
         if name == "OpportunityLineItem":
             parent = self.value(name, id_, "OpportunityId")
@@ -158,6 +274,11 @@ class Org:
 
     def _derived(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Fields that follow from others: a stage says whether an opportunity is won."""
+        statuses = {"Order": ORDER_STATUSES, "Contract": CONTRACT_STATUSES}.get(name)
+        if statuses and "Status" in fields:
+            if fields["Status"] not in statuses:
+                raise CommandError(f"salesforce: {name} has no status {fields['Status']!r}")
+            return {"StatusCode": statuses[fields["Status"]], **fields}
         if name == "Opportunity" and "StageName" in fields:
             if fields["StageName"] not in STAGES:
                 raise CommandError(f"salesforce: no stage {fields['StageName']!r}")
@@ -176,10 +297,9 @@ class Org:
         )
         subtotal = Decimal(str(quantity)) * Decimal(str(price))
         total = subtotal * (1 - Decimal(str(discount)) / 100)
-        cent = Decimal(1).scaleb(-exponent(currency or "USD"))
         totals = {
-            "Subtotal": subtotal.quantize(cent, ROUND_HALF_UP),
-            "TotalPrice": total.quantize(cent, ROUND_HALF_UP),
+            "Subtotal": _rounded(subtotal, currency),
+            "TotalPrice": _rounded(total, currency),
         }
         for name, value in totals.items():
             if name not in fields:
@@ -199,6 +319,16 @@ class Org:
             fields = {"Amount": total, "HasOpportunityLineItem": lines > 0}
             before = self.value("Opportunity", opportunity, "SystemModstamp")
             self._set("Opportunity", opportunity, fields, max(before, moment))
+            for (split,) in self.select(
+                'SELECT "Id" FROM "OpportunitySplit" WHERE "OpportunityId" = ? '
+                'AND "SplitAmount" IS NOT NULL',
+                [opportunity],
+            ):
+                self._share(split)
+
+
+def _rounded(amount: Decimal, currency: str | None) -> Decimal:
+    return amount.quantize(Decimal(1).scaleb(-exponent(currency or "USD")), ROUND_HALF_UP)
 
 
 def _stored(value: Any) -> Any:

@@ -1,9 +1,6 @@
 """Salesforce pages become order lines: rules, dates, exact money, and REST and Bulk alike."""
 
-import csv
-import io
 import json
-import re
 from collections.abc import Iterator
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
@@ -11,25 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from salesforce_pages import STAMP, Number, bulk, mapped, rest, table
 
 from revrec_pipeline.currency import exponent
 from revrec_pipeline.engine import engine
 from revrec_pipeline.mapping import Site, sql
-from revrec_pipeline.mapping.salesforce import (
-    _MY_DOMAIN,
-    HEADER,
-    LINE,
-    STANDARD,
-    SalesforceSettings,
-    rows,
-)
-from revrec_pipeline.model import ORDER_LINE, RecordType
+from revrec_pipeline.mapping.salesforce_reads import OPPORTUNITY as HEADER
+from revrec_pipeline.mapping.salesforce_reads import OPPORTUNITY_LINE as LINE
+from revrec_pipeline.mapping.salesforce_reads import standard_paths
+from revrec_pipeline.mapping.salesforce_sales import MY_DOMAIN
+from revrec_pipeline.mapping.salesforce_settings import SalesforceSettings
+from revrec_pipeline.model import ORDER_LINE
 from revrec_pipeline.sandbox import salesforce_wire as wire
 from revrec_pipeline.sandbox.clock import Clock
 from revrec_pipeline.sandbox.salesforce_data import fill
@@ -37,23 +31,13 @@ from revrec_pipeline.sandbox.salesforce_org import Org
 from revrec_pipeline.sandbox.salesforce_schema import schema
 from revrec_pipeline.sandbox.soql import translate
 
-_SITE = Site(timezone="America/New_York", home_currency="USD", conversion_date=None)
-_REQUEST = "GET https://acme.my.salesforce.com/services/data/v68.0/queryAll?q=SELECT+Id"
-_STAMP = "2026-01-20T10:00:00.000Z"
-
-
-class Number(str):
-    """The text of a JSON number, as it stands in the body."""
-
-    __slots__ = ()
-
 
 def header(**changes: Any) -> dict[str, Any]:
     """A won opportunity, flat: keys are paths."""
     return {
         "Id": "006000000000001AAA",
         "IsDeleted": False,
-        "SystemModstamp": _STAMP,
+        "SystemModstamp": STAMP,
         "Name": "Acme renewal",
         "AccountId": "001000000000001AAA",
         "Account.Name": "Acme",
@@ -88,89 +72,6 @@ def line(**changes: Any) -> dict[str, Any]:
     }
 
 
-def _json_value(value: Any) -> str:
-    return str(value) if isinstance(value, Number) else json.dumps(value)
-
-
-def _nested(flat: dict[str, Any]) -> str:
-    """One record as the REST API writes it."""
-    parents: dict[str, list[str]] = {}
-    own = ['"attributes":{"type":"X","url":"/x"}']
-    for path, value in flat.items():
-        owner, _, field = path.rpartition(".")
-        target = parents.setdefault(owner, []) if owner else own
-        target.append(f"{json.dumps(field)}:{_json_value(value)}")
-    own += [f"{json.dumps(name)}:{{{','.join(fields)}}}" for name, fields in parents.items()]
-    return "{" + ",".join(own) + "}"
-
-
-def rest(*records: dict[str, Any]) -> str:
-    """A REST page."""
-    body = ",".join(map(_nested, records))
-    return f'{{"totalSize":{len(records)},"done":true,"records":[{body}]}}'
-
-
-def bulk(*records: dict[str, Any]) -> str:
-    """A Bulk page."""
-    out = io.StringIO()
-    writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    writer.writerow(records[0])
-    for record in records:
-        writer.writerow(
-            {None: "", True: "true", False: "false"}.get(value, value)
-            if value is None or isinstance(value, bool)
-            else value
-            for value in record.values()
-        )
-    return out.getvalue()
-
-
-Pages = dict[str, list[tuple[str, str]]]  # raw object → (landing, body)
-
-
-def mapped(
-    pages: Pages,
-    tmp_path: Path,
-    settings: SalesforceSettings | None = None,
-    site: Site = _SITE,
-    current: list[tuple[str, str, str, int]] | None = None,
-) -> list[dict[str, Any]]:
-    """The rows of these pages; by default every document of the first page is current."""
-    return table(pages, tmp_path, settings, site, current).to_pylist(maps_as_pydicts="strict")
-
-
-def table(
-    pages: Pages,
-    tmp_path: Path,
-    settings: SalesforceSettings | None = None,
-    site: Site = _SITE,
-    current: list[tuple[str, str, str, int]] | None = None,
-) -> pa.Table:
-    with engine(tmp_path) as db:
-        for name in (HEADER, LINE):
-            db.execute(
-                f"CREATE TABLE raw_{name} (landing VARCHAR, page INTEGER, parent VARCHAR, "
-                "format VARCHAR, request VARCHAR, body VARCHAR)"
-            )
-            for number, (landing, body) in enumerate(pages.get(name, [])):
-                kind = "json" if body.startswith("{") else "csv"
-                db.execute(
-                    f"INSERT INTO raw_{name} VALUES (?, ?, NULL, ?, ?, ?)",
-                    [landing, number, kind, _REQUEST, body],
-                )
-        db.execute(
-            "CREATE TABLE current (object VARCHAR, id VARCHAR, version VARCHAR, landing VARCHAR, "
-            "page INTEGER)"
-        )
-        if current is None:
-            ids = re.findall(r"006\w{15}", "".join(body for _, body in pages[HEADER]))
-            current = [(id_, _STAMP, "L1", 0) for id_ in dict.fromkeys(ids)]
-        for document in current:
-            db.execute("INSERT INTO current VALUES ('opportunity', ?, ?, ?, ?)", document)
-        rows(db, RecordType.SALES, settings or SalesforceSettings(), site)
-        return db.sql("SELECT * FROM rows ORDER BY document_id, line_id").to_arrow_table()
-
-
 def one(tmp_path: Path, head: dict[str, Any], *lines: dict[str, Any], **options: Any) -> Any:
     """The only row of one document."""
     pages = {HEADER: [("L1", rest(head))], LINE: [("L1", rest(*lines))]}
@@ -190,7 +91,7 @@ def test_a_won_opportunity_becomes_order_lines(tmp_path: Path) -> None:
         "document_type": "opportunity",
         "document_id": "006000000000001AAA",
         "line_id": "00k000000000001AAA",
-        "source_version": _STAMP,
+        "source_version": STAMP,
         "raw_batch": "L1",
         "raw_page": 0,
         "url": "https://acme.lightning.force.com/lightning/r/Opportunity/006000000000001AAA/view",
@@ -476,8 +377,10 @@ def test_rest_and_bulk_pages_of_the_whole_org_give_identical_rows(tmp_path: Path
     )
     extra = ("CurrencyIsoCode", "PO_Number__c", "Seats__c", "Account.CreatedDate")
     lines = ("Term__c", "Product2.Term__c", "Product2.Product_Type__c", "Service_End_Date__c")
-    headers = _wire_pages(org, HEADER, STANDARD[HEADER] + extra)
-    items = _wire_pages(org, LINE, (*STANDARD[LINE], *lines, "Product2.StockKeepingUnit"))
+    headers = _wire_pages(org, HEADER, standard_paths(settings)[HEADER] + extra)
+    items = _wire_pages(
+        org, LINE, (*standard_paths(settings)[LINE], *lines, "Product2.StockKeepingUnit")
+    )
     one_page = {
         kind: table({HEADER: [("L1", head)], LINE: [("L1", item)]}, tmp_path, settings)
         for kind, head, item in zip(("rest", "bulk"), headers, items, strict=True)
@@ -552,9 +455,9 @@ def test_lines_count_only_from_the_landing_of_the_current_version(tmp_path: Path
 
 
 def test_a_sandbox_org_has_its_own_lightning_domain(tmp_path: Path) -> None:
-    request = _REQUEST.replace("acme.my", "acme--uat.sandbox.my")
+    request = "GET https://acme--uat.sandbox.my.salesforce.com/services/data/v68.0/query"
     with duckdb.connect() as db:
-        found = db.execute(f"SELECT {_MY_DOMAIN} FROM (SELECT ? AS request)", [request]).fetchone()
+        found = db.execute(f"SELECT {MY_DOMAIN} FROM (SELECT ? AS request)", [request]).fetchone()
     assert found == ("acme--uat.sandbox",)
 
 

@@ -23,7 +23,7 @@ from revrec_pipeline.errors import (
     SourceTimeoutError,
 )
 from revrec_pipeline.lake import KEYS, Page
-from revrec_pipeline.mapping.salesforce import SalesforceSettings
+from revrec_pipeline.mapping.salesforce_settings import SalesforceSettings
 from revrec_pipeline.sandbox import salesforce_auth as auth
 from revrec_pipeline.settings import Settings
 
@@ -438,7 +438,7 @@ def test_a_field_list_too_long_for_a_url_goes_through_a_job_airbyte_20703(
     connect: Callable[..., SalesforceClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = list(connect().listing(_MONTH))
-    monkeypatch.setattr("resources.salesforce.MAX_URI", 300)
+    monkeypatch.setattr("resources.salesforce_records.MAX_URI", 300)
     pages = list(connect().listing(_MONTH))
     assert {page.format for page in pages} == {"csv"}
     assert _keys(pages) == _keys(whole)

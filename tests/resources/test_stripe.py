@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from conftest import Sandbox
 
+from resources.client import IDS
 from resources.http import at_origin, retry_after
 from resources.stripe import EVENT_TYPES, StripeClient, resource
 from resources.stripe_api import API_VERSION, StripeSecrets
@@ -631,3 +633,30 @@ def test_retry_after_reads_seconds_and_dates_and_ignores_the_rest() -> None:
     assert retry_after({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
     assert retry_after({"Retry-After": "soon"}) is None
     assert retry_after({}) is None
+
+
+# -- ids ---------------------------------------------------------------------------------------
+
+
+def test_ids_are_those_of_the_listing_and_no_lines_are_followed(
+    stripe: Harness, sandbox: Sandbox
+) -> None:
+    client = stripe.client
+    listed = {
+        (page.object, id_)
+        for page in client.listing("2025-05")
+        if page.keys is not None
+        for id_ in page.keys.column("id").to_pylist()
+    }
+    before = sandbox.requests("stripe")
+    table = pa.Table.from_batches(client.ids("2025-05"), IDS)
+    found = list(zip(table["object"].to_pylist(), table["id"].to_pylist(), strict=True))
+    assert set(found) == listed
+    assert len(found) == len(set(found)) > 10
+    after = sandbox.requests("stripe")
+    asked = {path for path in after if after[path] != before.get(path, 0)}
+    assert asked == {"/v1/invoices", "/v1/credit_notes"}
+
+
+def test_ids_of_a_month_without_documents_are_none(stripe: Harness) -> None:
+    assert sum(batch.num_rows for batch in stripe.client.ids("2027-03")) == 0
