@@ -138,7 +138,7 @@ class RestApi:
 
     `origin` is the vendor's; `api_url`, when set, is where every request goes instead. `judge`
     reads status, headers and body of every answer. `expired` is told that a token was refused.
-    `pacer` spaces the requests for a vendor that limits a rate; without one only `concurrency` does.
+    `pacer` spaces requests where the vendor limits a rate; else only `concurrency` limits them.
     """
 
     def __init__(

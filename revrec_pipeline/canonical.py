@@ -227,8 +227,8 @@ def _open_pages(
 ) -> list[Landing]:
     """Create a view `raw_<object>` over the pages of the landings that hold a current document.
 
-    Returns these landings. A landing without one of the objects would give documents without some
-    of their rows, and their delivered rows would be taken back; so it is refused.
+    Returns these landings. One without one of the objects would give documents without some of
+    their rows, and their delivered rows would be taken back; so it is refused.
     """
     wanted = {name for (name,) in db.execute("SELECT DISTINCT landing FROM current").fetchall()}
     used = [landing for landing in landings if landing.id in wanted]

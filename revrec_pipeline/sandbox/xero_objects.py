@@ -139,7 +139,7 @@ def document(
         "LineAmountTypes": amounts,
         "LineItems": items,
         "CurrencyCode": currency,
-        "UpdatedDateUTC": day,
+        "UpdatedDateUTC": _EPOCH,  # the store stamps what is added to it
     }
     add_up(found)
     return found
