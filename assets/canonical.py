@@ -14,6 +14,7 @@ from assets.context import failing_loudly, open_jobs
 from resources.stores import LakeResource, LedgerResource
 from revrec_pipeline import canonical, checks
 from revrec_pipeline.canonical import Built
+from revrec_pipeline.codes import CONTROL_DIFFERENCE, of_check, page_of, pages
 from revrec_pipeline.conversion.template import load_template
 from revrec_pipeline.ledger import Transaction, cursors, jobs, outbox, sync_errors
 from revrec_pipeline.ledger.job_view import amount_text
@@ -70,6 +71,10 @@ def canonical_months(
         period = context.partition_key
         opened = open_jobs(ledger, context.run, source, [record_type], period)
         with failing_loudly(context, ledger, source, opened, period):
+            with ledger.open().transaction() as tx:
+                waivers = sync_errors.waivers(
+                    tx, source=source.name, record_type=record_type, period=period
+                )
             built = canonical.build(
                 lake.open(),
                 source,
@@ -77,14 +82,17 @@ def canonical_months(
                 period,
                 settings.source(source.name),
                 settings.mapping_site(),
+                waivers.errors,
             )
             for job_id in opened.values():
                 with ledger.open().transaction() as tx:
                     hand_over(tx, built, source, record_type, period, job_id, context.run.run_id)
+                    if not built.faulty:
+                        cursors.clear(tx, source.name, period, waivers.asked_by)
         return dg.MaterializeResult(
             metadata=_metadata(lake, built, record_type),
             data_version=dg.DataVersion(built.content_hash),
-            check_results=[_check_result(name, built) for name in checks.CHECKS],
+            check_results=[_check_result(name, built, record_type) for name in checks.CHECKS],
         )
 
     return build_month
@@ -94,23 +102,27 @@ def canonical_months(
 _BLOCKING = ("schema", "complete")
 
 
-def _check_result(name: str, built: Built) -> dg.AssetCheckResult:
+def _check_result(name: str, built: Built, record_type: RecordType) -> dg.AssetCheckResult:
     if name == "complete":
         return dg.AssetCheckResult(
             check_name=name,
             passed=not built.lost,
             metadata={"lost_documents": list(built.lost[:_SHOWN])},
         )
-    codes = {code: meaning for code, meaning in checks.CODES.items() if meaning.check == name}
-    warns = bool(codes) and all(code.severity is Severity.WARNING for code in codes.values())
+    if name == "controls" and built.damaged:
+        return _damaged(built)
+    codes = set(of_check(name))
+    # Commissions must have a rate, orders may lack a list price: one check, other severities.
+    rules = [checks.CODES[code] for code in codes & checks.codes_of(record_type)]
+    warns = bool(rules) and all(rule.severity is Severity.WARNING for rule in rules)
     severity = dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR
     failed = built.failed_rows.get(name, 0)
     if not failed:
         return dg.AssetCheckResult(
             check_name=name, passed=True, severity=severity, metadata={"failing_rows": 0}
         )
-    of_check = pc.is_in(built.errors["code"], pa.array(list(codes)))
-    errors = built.errors.filter(of_check).slice(0, _SHOWN).to_pylist()
+    shown = pc.is_in(built.errors["code"], pa.array(list(codes)))
+    errors = built.errors.filter(shown).slice(0, _SHOWN).to_pylist()
     links = {error["record_id"]: error["url"] for error in errors if error["url"]}
     first = {"first_record": dg.MetadataValue.url(next(iter(links.values())))} if links else {}
     return dg.AssetCheckResult(
@@ -126,6 +138,32 @@ def _check_result(name: str, built: Built) -> dg.AssetCheckResult:
             "links": dg.MetadataValue.md(
                 "\n".join(f"* [{record}]({url})" for record, url in links.items()) or "no links"
             ),
+            "how_to_fix": ", ".join(pages(error["code"] for error in errors)),
+        },
+    )
+
+
+def _damaged(built: Built) -> dg.AssetCheckResult:
+    """Raw pages are not as they landed: nothing of the month goes out until they are."""
+    return dg.AssetCheckResult(
+        check_name="controls",
+        passed=False,
+        description=f"{built.damaged[0]}; nothing of this month is delivered until the lake's file "
+        "is restored or the month is synced again",
+        metadata={
+            "damaged": _table(
+                [
+                    {
+                        "landing": each.landing,
+                        "object": each.object,
+                        "what": each.what,
+                        "records": ", ".join(each.records[:_SHOWN]),
+                    }
+                    for each in built.damaged
+                ],
+                ("landing", "object", "what", "records"),
+            ),
+            "how_to_fix": page_of(CONTROL_DIFFERENCE),
         },
     )
 
@@ -139,8 +177,8 @@ def hand_over(
     job_id: int,
     run_id: str,
 ) -> None:
-    """Put the batch into the outbox, with its errors; a batch that lost documents stays out."""
-    if not built.lost:
+    """Put the batch into the outbox, with its errors; one that does not tie stays out."""
+    if not built.faulty:
         outbox.put_batch(
             tx,
             job_id=job_id,
@@ -161,8 +199,7 @@ def hand_over(
         errors=built.errors,
         stages=("input", "processing"),  # of pulls nothing is known here
     )
-    failure = f"documents without rows: {', '.join(built.lost)}" if built.lost else None
-    jobs.end_run(tx, job_id, period, run_id, failure=failure)
+    jobs.end_run(tx, job_id, period, run_id, failure=built.faulty)
 
 
 _BUCKETS = ("source", "flagged", "excluded")

@@ -9,8 +9,11 @@ from typing import Any
 import dagster as dg
 
 from resources.stores import LakeResource, LedgerResource
+from revrec_pipeline import between, summary
+from revrec_pipeline import matches as match_file
 from revrec_pipeline.delivery import Delivery, deliver
 from revrec_pipeline.errors import LedgerBusyError, RevrecError
+from revrec_pipeline.ledger import jobs
 from revrec_pipeline.model import Route
 from revrec_pipeline.settings import Settings
 
@@ -73,7 +76,13 @@ def delivery_asset(
             raise dg.RetryRequested(max_retries=_WAITS, seconds_to_wait=_WAIT_SECONDS) from busy
         except RevrecError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
-        return dg.MaterializeResult(metadata=_metadata(lake, config.job_id, delivery))
+        return dg.MaterializeResult(
+            metadata={
+                **_metadata(lake, config.job_id, delivery),
+                **_compared(context, settings, lake, ledger, config.job_id, delivery),
+                **_summary(lake, ledger, config.job_id, delivery),
+            }
+        )
 
     return deliver_job
 
@@ -94,3 +103,63 @@ def _metadata(lake: LakeResource, job_id: int, delivery: Delivery) -> dict[str, 
     for file in delivery.files:
         metadata[f"file_{file.suffix.removeprefix('.')}"] = dg.MetadataValue.path(str(root / file))
     return metadata
+
+
+def _compared(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    lake: LakeResource,
+    ledger: LedgerResource,
+    job_id: int,
+    delivery: Delivery,
+) -> dict[str, Any]:
+    """Compare what is delivered now between systems; what does not fit becomes a warning.
+
+    The delivery stands, whatever comes of this: the next one compares again, also one without
+    changes, for the one before may have been killed between its delivery and this.
+    """
+    if delivery.state != "delivered":
+        return {}
+    try:
+        matches = match_file.read(match_file.path(settings))
+        found = between.record(ledger.open(), lake.open(), matches, job_id)
+    except RevrecError as error:
+        context.log.warning("not compared between systems: %s", error)
+        return {"between_systems": f"not compared: {error}"}
+    return {"findings_between_systems": found}
+
+
+def _summary(
+    lake: LakeResource, ledger: LedgerResource, job_id: int, delivery: Delivery
+) -> dict[str, Any]:
+    """The job's summary and controls; the summary also beside the job's files, if it has any."""
+    if delivery.state != "delivered":
+        return {}
+    text = summary.summarize(ledger.open(), job_id)
+    with ledger.open().transaction() as tx:
+        controls = jobs.controls(tx, job_id)
+    if delivery.files:
+        summary.write(ledger.open(), lake.open().root / delivery.files[0].parent, text)
+    buckets = ("source", "delivered", "unchanged", "flagged", "excluded")
+    columns = ("month", "currency", *buckets, "difference")
+    return {
+        "summary": dg.MetadataValue.md(text),
+        "controls": dg.MetadataValue.table(
+            records=[
+                dg.TableRecord(
+                    {
+                        "month": each["period"],
+                        "currency": each["currency"],
+                        **{
+                            name: f"{each['amounts'][name]} ({each['rows'][name]} rows)"
+                            for name in buckets
+                        },
+                        "difference": f"{each['difference']['amount']} "
+                        f"({each['difference']['rows']} rows)",
+                    }
+                )
+                for each in controls
+            ],
+            schema=dg.TableSchema([dg.TableColumn(name, "string") for name in columns]),
+        ),
+    }

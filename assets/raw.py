@@ -201,9 +201,7 @@ def raw_sweep(source: Source, settings: Settings) -> dg.AssetsDefinition:
                 )
                 for period in listed:
                     ids = pa.Table.from_batches(client.ids(period), IDS)
-                    found = sweep.compare(
-                        lake.open(), source.name, period, ids, source.documents
-                    )
+                    found = sweep.compare(lake.open(), source.name, period, ids, source.documents)
                     landings = []
                     if found.gone.num_rows:
                         pages = sweep.tombstones(found, client.server_time())

@@ -7,6 +7,7 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -122,5 +123,27 @@ class Pacer:
             now = time.monotonic()
             turn = max(now, self._next)
             self._next = turn + self._interval
+        if turn > now:
+            self._sleep(turn - now)
+
+
+class MinutePacer(Pacer):
+    """Lets as many requests through as a minute may have, at once if need be; then they wait.
+
+    For vendors that count by the minute: a sync of a few requests does not have to spread them.
+    """
+
+    def __init__(self, per_minute: int, sleep: Sleep) -> None:
+        super().__init__(per_minute / 60, sleep)
+        self._turns: deque[float] = deque(maxlen=per_minute)
+
+    def wait(self) -> None:
+        """Wait until a whole minute's number of requests is a minute old."""
+        with self._lock:
+            now = time.monotonic()
+            turn = now
+            if len(self._turns) == self._turns.maxlen:
+                turn = max(now, self._turns[0] + 60)
+            self._turns.append(turn)
         if turn > now:
             self._sleep(turn - now)

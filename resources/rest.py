@@ -79,13 +79,18 @@ class Passing:
     reason: str
     otherwise: SourceError | None = None
     wait: float | None = None  # the seconds that the vendor asks for, where not in Retry-After
+    tries: int | None = None  # at most so many, where all that `Retry` allows are too many
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """The session or token has ended: log in once more and ask again, once."""
+    """The session or token has ended: log in once more and ask again, once.
+
+    `otherwise` is what it means right after that, where it does not mean that nothing will help.
+    """
 
     reason: str
+    otherwise: Passing | None = None
 
 
 #: What an answer means: None is success; a `SourceError` will not pass by itself.
@@ -94,6 +99,8 @@ Verdict: TypeAlias = Passing | Expired | SourceError | None
 Transport: TypeAlias = Callable[[str, str, Mapping[str, str], bytes | None], Received]
 #: Method and URL → the headers that authorize this one try (a signature is made anew each time).
 Authorize: TypeAlias = Callable[[str, str], Mapping[str, str]]
+#: What a request sends. A body that names the session is made anew for each try.
+Body: TypeAlias = bytes | Callable[[], bytes] | None
 
 
 class BrokenConnectionError(Exception):
@@ -131,6 +138,7 @@ class RestApi:
 
     `origin` is the vendor's; `api_url`, when set, is where every request goes instead. `judge`
     reads status, headers and body of every answer. `expired` is told that a token was refused.
+    `pacer` spaces requests where the vendor limits a rate; else only `concurrency` limits them.
     """
 
     def __init__(
@@ -142,11 +150,12 @@ class RestApi:
         authorize: Authorize,
         judge: Callable[[str, Received], Verdict],
         expired: Callable[[], None] = lambda: None,
-        requests_per_second: float,
+        pacer: Pacer | None = None,
         concurrency: int,
         sleep: Sleep,
         request_id_header: str | None = None,
         transport: Transport | None = None,
+        read_timeout: float = READ_TIMEOUT,
     ) -> None:
         self._source = source
         self._origin = origin.rstrip("/")
@@ -155,13 +164,13 @@ class RestApi:
         self._judge = judge
         self._expired = expired
         self._sleep = sleep
-        self._pacer = Pacer(requests_per_second, sleep)
+        self._pacer = pacer
         self._flight = threading.Semaphore(concurrency)
         self._request_id_header = request_id_header
         self._pool = urllib3.PoolManager(
             maxsize=concurrency,
             retries=False,
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
+            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read_timeout),
         )
         self._transport = transport or self.transport
 
@@ -180,7 +189,7 @@ class RestApi:
         target: str,
         read: Callable[[Received], T],
         *,
-        body: bytes | None = None,
+        body: Body = None,
         headers: Mapping[str, str] | None = None,
         name: str | None = None,
     ) -> tuple[Answer, T]:
@@ -220,26 +229,31 @@ class RestApi:
             received.headers.get(header) if header else None,
         )
 
-    def _receive(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> Received:
+    def _receive(self, method: str, url: str, body: Body, headers: Mapping[str, str]) -> Received:
         """A successful answer, after waiting out limits, outages and broken connections."""
         request = f"{method} {urlsplit(url).path}"
         retry = Retry(self._source, request, _log, self._sleep)
         renewed = False
+        tries = 0
         while True:
-            self._pacer.wait()
+            tries += 1
+            if self._pacer:
+                self._pacer.wait()
             own = {"Accept-Encoding": "gzip", **headers, **self._authorize(method, url)}
+            sent = body() if callable(body) else body
             try:
                 with self._flight:
-                    received = self._transport(method, at_origin(url, self._api_url), own, body)
+                    received = self._transport(method, at_origin(url, self._api_url), own, sent)
             except BrokenConnectionError as error:
                 if not retry.wait(str(error)):
                     raise SourceTimeoutError(
                         self._source, f"{request} failed on every try, last because {error}"
                     ) from error
                 continue
-            match self._judge(request, received):
+            verdict = self._judge(request, received)
+            if renewed and isinstance(verdict, Expired) and verdict.otherwise is not None:
+                verdict = verdict.otherwise
+            match verdict:
                 case None:
                     return received
                 case Expired(reason) if not renewed:
@@ -252,9 +266,9 @@ class RestApi:
                         f"{request}: {reason}, also right after logging in",
                         code="SYNC_AUTH",
                     )
-                case Passing(reason, otherwise, wait):
+                case Passing(reason, otherwise, wait, most):
                     asked = retry_after(received.headers) if wait is None else wait
-                    if not retry.wait(reason, asked):
+                    if tries == most or not retry.wait(reason, asked):
                         raise otherwise or SourceTimeoutError(
                             self._source, f"{request} failed on every try, last because {reason}"
                         )

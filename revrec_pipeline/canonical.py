@@ -1,15 +1,17 @@
 """One month of one source and record type: from raw landings to a checked batch in the lake.
 
-A pure function of the lake's landings and the settings: no clock, no network, no ledger. Here it is
-decided which version of a document counts (the version guard) and which documents are held back.
-What a vendor's fields mean is in `mapping`, what a row must satisfy in `checks`, what becomes of
-the batch in `delivery`.
+A pure function of the lake's landings, the settings and what people let through: no clock, no
+network, no ledger. Here it is decided which version of a document counts (the version guard) and
+which documents are held back. What a vendor's fields mean is in `mapping`, what a row must satisfy
+in `checks`, what must tie in `controls`, what becomes of the batch in `delivery`.
 
     canonical/<source>/<record type>/<2026-01>/<hash>/rows.parquet    all rows, also excluded ones
                                                      /held.parquet    documents that an error holds
                                                      /errors.parquet  the failures: see ERRORS
+                                                     /documents.parquet  see `controls.STORED`
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from hashlib import file_digest
 from pathlib import Path
@@ -18,10 +20,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from revrec_pipeline import checks
+from revrec_pipeline import checks, controls
+from revrec_pipeline.codes import CONTROL_DIFFERENCE
+from revrec_pipeline.controls import Damage
 from revrec_pipeline.engine import engine
 from revrec_pipeline.errors import LakeError
 from revrec_pipeline.lake import CHANGES, Lake, Landing
+from revrec_pipeline.ledger.sync_errors import Waiver
 from revrec_pipeline.mapping import Site, Source, SourceSettings
 from revrec_pipeline.model import AMOUNT, CANONICAL, RecordType, SyncError
 
@@ -52,7 +57,17 @@ class Built:
     preview: pa.Table  # first rows that count
     failed_rows: dict[str, int]  # asset check → rows that fail it
     lost: tuple[str, ...]  # current documents that the mapping gave no row
+    damaged: tuple[Damage, ...]  # raw pages that are not as they landed
     landings: tuple[str, ...]  # what it was built from; newer ones may have arrived since
+
+    @property
+    def faulty(self) -> str | None:
+        """Why nothing of the month may be delivered: what we lost, not what a row lacks."""
+        if self.lost:
+            return f"documents without rows: {', '.join(self.lost)}"
+        if self.damaged:
+            return f"raw pages are not as they landed: {'; '.join(map(str, self.damaged))}"
+        return None
 
 
 def build(
@@ -62,8 +77,11 @@ def build(
     period: str,
     settings: SourceSettings,
     site: Site,
+    waived: Sequence[Waiver] = (),
 ) -> Built:
     """Build, check and store one month from what has landed.
+
+    An error in `waived` lets its row through with the default of its code.
 
     Raises:
         LakeError: the month was pulled under settings that asked for less than these do.
@@ -73,7 +91,8 @@ def build(
     landings = relevant(known, period)
     with lake.reading(), lake.scratch() as folder, engine(folder / "spill") as db:
         _choose_versions(db, lake, known, landings, period)
-        _open_pages(db, lake, source, landings, period)
+        used = _open_pages(db, lake, source, landings, period)
+        damaged = controls.damaged(lake, used, source.objects)
         source.rows(db, record_type, settings, site)
         found = db.sql("SELECT * FROM rows LIMIT 0").to_arrow_table().schema
         if differences := checks.structure_differences(record_type, found):
@@ -82,8 +101,9 @@ def build(
         batch.mkdir()
         rows = batch / "rows.parquet"
         columns = ", ".join(CANONICAL[record_type].names)
+        _waive(db, waived)
         db.execute(
-            f"COPY (SELECT {columns} FROM rows) TO '{rows}' "
+            f"COPY (SELECT {columns} FROM {_with_defaults(db, site)}) TO '{rows}' "
             "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 50000)"
         )
         db.execute(
@@ -92,18 +112,28 @@ def build(
         )
         _check(db, record_type)
         errors, totals = db.sql(_ERRORS).to_arrow_table(), db.sql(_TOTALS).to_arrow_table()
+        errors = pa.concat_tables(
+            [errors.cast(ERRORS), _damage(source, record_type, period, damaged)]
+        )
         pq.write_table(
             db.sql("SELECT document_id FROM held").to_arrow_table(), batch / "held.parquet"
         )
         pq.write_table(errors, batch / "errors.parquet")
+        db.execute(
+            f"COPY ({controls.STORED.format(rows='stored', held='held')}) TO "
+            f"'{batch / controls.DOCUMENTS}' (FORMAT parquet)"
+        )
         with rows.open("rb") as content:
-            content_hash = file_digest(content, "sha256").hexdigest()
+            digest = file_digest(content, "sha256")
+        for each in waived:  # the same rows, of which others may go out
+            digest.update(repr(each).encode())
+        content_hash = digest.hexdigest()
         path = Path("canonical", source.name, record_type, period, content_hash[:16])
         built = Built(
             path=path,
             content_hash=content_hash,
             totals=totals.cast(TOTALS),
-            errors=errors.cast(ERRORS),
+            errors=errors,
             preview=db.sql(
                 f"SELECT {columns} FROM stored WHERE excluded_by IS NULL LIMIT {_PREVIEW_ROWS}"
             ).to_arrow_table(),
@@ -112,6 +142,7 @@ def build(
                 id_
                 for (id_,) in db.execute(_LOST, {"objects": source.feeding(record_type)}).fetchall()
             ),
+            damaged=tuple(damaged),
             landings=tuple(landing.id for landing in landings),
         )
         lake.publish(batch, path)
@@ -193,11 +224,11 @@ def _open_pages(
     source: Source,
     landings: list[Landing],
     period: str,
-) -> None:
+) -> list[Landing]:
     """Create a view `raw_<object>` over the pages of the landings that hold a current document.
 
-    A landing without one of the objects would give documents without some of their rows, and their
-    delivered rows would be taken back; so it is refused.
+    Returns these landings. One without one of the objects would give documents without some of
+    their rows, and their delivered rows would be taken back; so it is refused.
     """
     wanted = {name for (name,) in db.execute("SELECT DISTINCT landing FROM current").fetchall()}
     used = [landing for landing in landings if landing.id in wanted]
@@ -212,6 +243,7 @@ def _open_pages(
             f"CREATE VIEW raw_{name} AS SELECT landing, page, parent, format, request, body "
             f"FROM {_read_all(lake, used, name, _NO_PAGES)}"
         )
+    return used
 
 
 def _read_all(lake: Lake, landings: list[Landing], name: str, nothing: str) -> str:
@@ -229,19 +261,82 @@ def _literal(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
+def _waive(db: duckdb.DuckDBPyConnection, waived: Sequence[Waiver]) -> None:
+    """Create `waiver` and, of rows that are given the home currency, `defaulted`."""
+    db.execute(
+        "CREATE TABLE waiver (document_id VARCHAR, line_id VARCHAR, code VARCHAR, heading VARCHAR)"
+    )
+    if waived:
+        db.executemany(
+            "INSERT INTO waiver VALUES (?, ?, ?, ?)",
+            [[each.record_id, each.line_id, each.code, each.field] for each in waived],
+        )
+    db.execute("CREATE TABLE defaulted (document_id VARCHAR, line_id VARCHAR)")
+    if any(each.code == "IN_CURRENCY_MISSING" for each in waived):
+        db.execute(
+            "INSERT INTO defaulted SELECT document_id, line_id FROM rows "
+            "WHERE currency IS NULL AND (document_id, line_id) IN "
+            "(SELECT document_id, line_id FROM waiver WHERE code = 'IN_CURRENCY_MISSING')"
+        )
+
+
+def _with_defaults(db: duckdb.DuckDBPyConnection, site: Site) -> str:
+    """The rows, those that a person let through without a currency in the home currency."""
+    if not db.execute("SELECT count(*) FROM defaulted").fetchall()[0][0]:
+        return "rows"
+    return f"""(
+        SELECT * REPLACE (CASE WHEN currency IS NULL AND (document_id, line_id) IN (FROM defaulted)
+            THEN {_text(site.home_currency)} ELSE currency END AS currency) FROM rows
+    )"""
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _damage(
+    source: Source, record_type: RecordType, period: str, damaged: Sequence[Damage]
+) -> pa.Table:
+    """One error for each record on pages that are not as they landed."""
+    code = checks.CODES[CONTROL_DIFFERENCE]
+    rows = [
+        {
+            "stage": code.stage,
+            "code": CONTROL_DIFFERENCE,
+            "severity": code.severity.value,
+            "owner": code.owner,
+            "source": source.name,
+            "record_type": str(record_type),
+            "period": period,
+            "record_id": record,
+            "field": each.object,
+            "message": f"{each}; restore the lake's file, or sync {source.name} --from {period} "
+            f"--to {period}",
+        }
+        for each in damaged
+        for record in each.records
+    ]
+    return pa.Table.from_pylist(rows, schema=ERRORS)
+
+
 def _check(db: duckdb.DuckDBPyConnection, record_type: RecordType) -> None:
-    """Create `failed` (row, field, code) and `held`, the documents that an error holds back."""
+    """Create `failed` (row, field, code) and `held`, the documents that an error holds back.
+
+    `waived` are those failures that a person let through, `control` what does not tie.
+    """
     db.execute(
         "CREATE TABLE code (code VARCHAR, check_name VARCHAR, severity VARCHAR, "
-        "stage VARCHAR, owner VARCHAR, words VARCHAR)"
+        "stage VARCHAR, owner VARCHAR, words VARCHAR, instead VARCHAR)"
     )
     db.executemany(
-        "INSERT INTO code VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO code VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
-            (name, code.check, code.severity, code.stage, code.owner, code.words)
+            (
+                name, code.check, code.severity, code.stage, code.owner, code.words, code.default,
+            )
             for name, code in checks.CODES.items()
         ],
-    )
+    )  # fmt: skip
     db.execute("CREATE TABLE heading (field VARCHAR, heading VARCHAR)")
     db.executemany("INSERT INTO heading VALUES (?, ?)", list(checks.headings(record_type).items()))
     db.execute("CREATE TABLE failed (position BIGINT, field VARCHAR, code VARCHAR)")
@@ -255,29 +350,53 @@ def _check(db: duckdb.DuckDBPyConnection, record_type: RecordType) -> None:
         "AND position IN (SELECT position FROM stored WHERE line_id IS NULL)"
     )
     db.execute(
+        "INSERT INTO failed SELECT position, 'currency', 'IN_CURRENCY_MISSING' "
+        "FROM stored SEMI JOIN defaulted USING (document_id, line_id)"
+    )
+    db.execute(
+        """
+        CREATE TABLE waived AS SELECT position, field, code
+        FROM failed JOIN heading USING (field) JOIN stored USING (position)
+        JOIN waiver USING (document_id, line_id, code, heading)
+        """
+    )
+    db.execute("CREATE TABLE control (position BIGINT, field VARCHAR, message VARCHAR)")
+    if controls.has_totals(db):
+        db.execute(f"INSERT INTO control {controls.DIFFERENCES}")
+        db.execute(
+            f"INSERT INTO failed SELECT position, field, '{CONTROL_DIFFERENCE}' FROM control"
+        )
+    db.execute(
         "CREATE TABLE held AS SELECT DISTINCT document_id FROM stored "
-        "SEMI JOIN (SELECT position FROM failed JOIN code USING (code) "
+        f"SEMI JOIN (SELECT position FROM {_COUNTING} JOIN code USING (code) "
         "WHERE severity = 'error') AS bad USING (position) ORDER BY ALL"
     )
 
 
-_FAILED_ROWS = """
-SELECT check_name, count(DISTINCT position) FROM failed JOIN code USING (code) GROUP BY ALL
+#: The failures that no person let through.
+_COUNTING = "(FROM failed ANTI JOIN waived USING (position, field, code)) AS counting"
+_FAILED_ROWS = f"""
+SELECT check_name, count(DISTINCT position) FROM {_COUNTING} JOIN code USING (code) GROUP BY ALL
 """
-_ERRORS = """
+_ERRORS = f"""
 SELECT code.stage, failed.code, code.severity, code.owner, row.source, row.record_type, row.period,
     row.document_id AS record_id, row.line_id, heading.heading AS field,
-    CASE WHEN row.line_id IS NULL
+    CASE WHEN failed.code = '{CONTROL_DIFFERENCE}' THEN control.message
+        WHEN row.line_id IS NULL
         THEN concat(row.document_type, ' ', row.document_id, ' has no lines')
         ELSE concat(heading.heading, ' ', code.words,
-            ' (', row.document_type, ' ', row.document_id, ', line ', row.line_id, ')')
+            ' (', row.document_type, ' ', row.document_id, ', line ', row.line_id, ')',
+            CASE WHEN waived.position IS NOT NULL THEN concat('; ignored, so ', code.instead) END)
     END AS message,
     row.url
 FROM failed JOIN code USING (code) JOIN heading USING (field)
 JOIN stored AS row USING (position)
+LEFT JOIN control ON control.position = failed.position AND control.field = failed.field
+LEFT JOIN waived ON waived.position = failed.position AND waived.field = failed.field
+    AND waived.code = failed.code
 ORDER BY record_id, line_id, failed.code, field
 """
-_TOTALS = """
+_TOTALS = f"""
 WITH named AS (
     SELECT coalesce(currency, 'XXX') AS currency, coalesce(amount, 0) AS amount, excluded_by,
         CASE WHEN held.document_id IS NOT NULL AND excluded_by IS NULL
@@ -285,7 +404,7 @@ WITH named AS (
     FROM stored
     LEFT JOIN held USING (document_id)
     LEFT JOIN (
-        SELECT position, min(code) AS code FROM failed JOIN code USING (code)
+        SELECT position, min(code) AS code FROM {_COUNTING} JOIN code USING (code)
         WHERE severity = 'error' GROUP BY position
     ) AS worst USING (position)
 )

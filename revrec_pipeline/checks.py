@@ -1,98 +1,35 @@
 """What a canonical row must satisfy: one pandera schema per canonical table, one meaning per code.
 
-A rule stands once, in a schema below; its code, the asset check that shows it, its severity and its
-words follow from the code's entry in `CODES`. A failing row of severity `error` holds its whole
-document back (see `canonical`); a warning names the default that was applied. Codes are those of
-reference/revrec-product.md section 6.2.
+A rule stands once, in a schema below, and names its code; the asset check that shows it, its
+severity and its words follow from the code's entry in `codes.CODES`. A failing row of severity
+`error` holds its whole document back (see `canonical`); a warning names the default that was
+applied.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import duckdb
 import pandas as pd
 import pandera.pandas as pandera
 import pyarrow as pa
 
+from revrec_pipeline.codes import CHECKS, CODES, Code
 from revrec_pipeline.conversion.template import load_template
-from revrec_pipeline.model import AMOUNT, CANONICAL, RATE, RecordType, Severity
+from revrec_pipeline.model import AMOUNT, CANONICAL, RATE, RecordType
+
+__all__ = [
+    "CHECKS",
+    "CODES",
+    "SCHEMAS",
+    "Code",
+    "codes_of",
+    "failures",
+    "headings",
+    "structure_differences",
+]
 
 #: Rows validated at a time; a pandas copy of one batch is about 20 MB.
 _BATCH_ROWS = 30_000
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """What stands behind a code."""
-
-    check: str  # the asset check that turns red
-    severity: Severity
-    stage: str
-    owner: str
-    words: str  # follows the field's name
-
-
-_ERROR, _WARNING = Severity.ERROR, Severity.WARNING
-
-CODES: dict[str, Code] = {
-    "IN_MISSING_REQUIRED": Code("required_fields", _ERROR, "input", "source", "is missing"),
-    "IN_CURRENCY_MISSING": Code("required_fields", _ERROR, "input", "source", "is missing"),
-    "IN_MISSING_SERVICE_DATES": Code(
-        "required_fields",
-        _ERROR,
-        "input",
-        "source",
-        "is missing, and neither the line nor its product's term gives it",
-    ),
-    "IN_DUP_KEY": Code("unique_key", _ERROR, "input", "source", "stands more than once"),
-    "IN_BAD_ID_CHARS": Code(
-        "identifiers",
-        _ERROR,
-        "input",
-        "source",
-        "has characters other than letters, digits, - _ : and .",
-    ),
-    "IN_BAD_NUMBER": Code(
-        "amounts", _ERROR, "input", "source", "does not fit quantity, unit price and currency"
-    ),
-    "IN_END_BEFORE_START": Code(
-        "service_dates", _ERROR, "input", "source", "is before the start of service"
-    ),
-    "IN_UNKNOWN_CUSTOMER": Code(
-        "known_references",
-        _WARNING,
-        "input",
-        "source",
-        "is missing; the customer's id is used as its name",
-    ),
-    "PR_MISSING_FX_RATE": Code(
-        "known_references",
-        _ERROR,
-        "processing",
-        "revrec",
-        "is missing: the amount is not in the home currency, and the source gives no rate",
-    ),
-    "PR_MISSING_SSP": Code(
-        "known_references",
-        _WARNING,
-        "processing",
-        "revrec",
-        "is missing; supply a standalone selling price during the close",
-    ),
-}
-
-#: The asset checks of every canonical asset, in the order in which people read them. The first and
-#: the last are about the table as a whole and have no codes.
-CHECKS: dict[str, str] = {
-    "schema": "Columns and types are those of the model.",
-    "unique_key": "No line of a document stands twice.",
-    "required_fields": "Every row has what revenue recognition needs.",
-    "identifiers": "Identifiers hold only characters that RevRec accepts.",
-    "amounts": "Quantity times unit price is the amount, in whole minor units of the currency.",
-    "service_dates": "Service does not end before it starts.",
-    "known_references": "Customers have names and order lines have list prices (warnings).",
-    "complete": "Every current document of the month has rows; none was lost on the way.",
-}
 
 _TEXT, _DATE = pd.ArrowDtype(pa.string()), pd.ArrowDtype(pa.date32())
 _IDENTIFIER = pandera.Check.str_matches(r"^[A-Za-z0-9\-_:.]*$", error="IN_BAD_ID_CHARS")
@@ -202,6 +139,14 @@ SCHEMAS: dict[RecordType, pandera.DataFrameSchema] = {
         ordered=True,
     ),
 }
+
+
+def codes_of(record_type: RecordType) -> frozenset[str]:
+    """The codes that the schema of a record type can give, read from its rules."""
+    columns = SCHEMAS[record_type].columns.values()
+    missing = {column.metadata["missing"] for column in columns if column.metadata["missing"]}
+    broken = {str(check.error) for column in columns for check in column.checks}
+    return frozenset(missing | broken)
 
 
 def headings(record_type: RecordType) -> dict[str, str]:

@@ -10,9 +10,12 @@ in `batch_rows`, how a file looks in `conversion`.
     files/<job>/<source>-<record type>-<months>.xlsx and .zip    a second delivery's end in -2
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
 from hashlib import file_digest
 from pathlib import Path
 from typing import Literal
@@ -22,12 +25,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from revrec_pipeline import batch_rows
+from revrec_pipeline import batch_rows, controls
 from revrec_pipeline.conversion import disk_errors, write_files
 from revrec_pipeline.engine import engine
-from revrec_pipeline.errors import LedgerError
+from revrec_pipeline.errors import LakeError, LedgerError
 from revrec_pipeline.lake import Lake
-from revrec_pipeline.ledger import Ledger, Transaction, documents, jobs, lines, outbox
+from revrec_pipeline.ledger import Ledger, Transaction, documents, jobs, lines, now, outbox
 from revrec_pipeline.ledger.accounting_periods import current_route
 from revrec_pipeline.ledger.outbox import Batch, Total
 from revrec_pipeline.model import RecordType, Route
@@ -153,6 +156,7 @@ def _deliver(
     claim: _Claim, lake: Lake, scratch: Path, db: duckdb.DuckDBPyConnection, route: Route
 ) -> Delivery:
     batch_rows.open_rows(db, lake.root, claim.batches)
+    _refuse_changed(claim, lake, db)
     arriving = batch_rows.incoming(db, claim.record_type)
     with claim.ledger.transaction() as tx:
         batches = documents.by_period(claim.batches)
@@ -173,7 +177,7 @@ def _deliver(
     files: list[_File] = []
     staged = scratch / "lines.parquet"
     if count and route is Route.CONVERSION:
-        files = _write(claim, lake, scratch, db, f"-{earlier + 1}" if earlier else "")
+        files = _write(claim, lake, scratch, db, count, f"-{earlier + 1}" if earlier else "")
     elif count:
         db.execute(
             f"COPY (SELECT * EXCLUDE (batch_id) FROM outgoing) TO '{staged}' (FORMAT parquet)"
@@ -192,7 +196,7 @@ def _deliver(
             comparison=comparison,
         )
         if route is Route.LIVE:
-            _load(tx, claim, removed, staged if count else None)
+            _load(tx, claim, removed, staged if count else None, totals)
         for file in files:
             jobs.record_file(
                 tx,
@@ -210,6 +214,22 @@ def _deliver(
         totals,
         tuple(file.path for file in files),
     )
+
+
+def _refuse_changed(claim: _Claim, lake: Lake, db: duckdb.DuckDBPyConnection) -> None:
+    """Deliver only what was stored: a row that was lost or changed since names its document.
+
+    Raises:
+        LakeError: a batch's file is not what was stored.
+    """
+    for batch in claim.batches:
+        if changed := controls.changed_since_stored(db, lake.root / batch.path):
+            raise LakeError(
+                f"{lake.root / batch.path} does not tie with what was stored, so nothing of job "
+                f"{claim.job_id} was delivered; records: {controls.named(changed)}. Restore the "
+                f"folder, or remove it and sync {batch.source} --from {batch.period} --to "
+                f"{batch.period}"
+            )
 
 
 def _delivered_from(
@@ -230,7 +250,12 @@ def _delivered_from(
 
 
 def _write(
-    claim: _Claim, lake: Lake, scratch: Path, db: duckdb.DuckDBPyConnection, suffix: str
+    claim: _Claim,
+    lake: Lake,
+    scratch: Path,
+    db: duckdb.DuckDBPyConnection,
+    count: int,
+    suffix: str,
 ) -> list[_File]:
     """Write the conversion file in both forms and put it into the lake."""
     months = sorted({claim.batches[0].period, claim.batches[-1].period})
@@ -243,6 +268,13 @@ def _write(
         [ready / f"{name}.xlsx", ready / f"{name}.zip"],
         scratch=work,
     )
+    for form in (".xlsx", ".zip"):
+        lines = sum(file.lines for file in written if file.path.suffix == form)
+        if lines != count:
+            raise LakeError(
+                f"the {form} of job {claim.job_id} would hold {lines} of {count} lines, so nothing "
+                "was delivered; please report this"
+            )
     folder = Path("files", str(claim.job_id))
     files = []
     for file in written:
@@ -258,13 +290,21 @@ def _write(
     return files
 
 
-def _load(tx: Transaction, claim: _Claim, removed: pa.Table, staged: Path | None) -> None:
+def _load(
+    tx: Transaction,
+    claim: _Claim,
+    removed: pa.Table,
+    staged: Path | None,
+    totals: Mapping[str, Sequence[Total]],
+) -> None:
     if staged:
+        at = now()
         with pq.ParquetFile(staged) as content:
             rows = pa.RecordBatchReader.from_batches(
                 content.schema_arrow, content.iter_batches(_BATCH_ROWS)
             )
-            lines.upsert(tx, claim.record_type, rows, job_id=claim.job_id)
+            lines.upsert(tx, claim.record_type, rows, job_id=claim.job_id, at=at)
+        _check_loaded(tx, claim, totals, at)
     if removed.num_rows:
         lines.remove(
             tx,
@@ -272,3 +312,28 @@ def _load(tx: Transaction, claim: _Claim, removed: pa.Table, staged: Path | None
             source=claim.source,
             documents=removed.select(["document_id"]),
         )
+
+
+def _check_loaded(
+    tx: Transaction, claim: _Claim, totals: Mapping[str, Sequence[Total]], at: datetime
+) -> None:
+    """What stands in the ledger now is what was to be delivered, in rows and in amount.
+
+    Raises:
+        LedgerError: it is not; the transaction that loaded it must not be committed.
+    """
+    loaded = lines.loaded(tx, claim.record_type, source=claim.source, at=at)
+    due: defaultdict[str, tuple[int, Decimal]] = defaultdict(lambda: (0, Decimal(0)))
+    for total in (each for listed in totals.values() for each in listed):
+        if total.bucket == "delivered":
+            rows, amount = due[total.currency]
+            due[total.currency] = (rows + total.rows, amount + total.amount)
+    for currency in sorted(due.keys() | loaded.keys()):
+        if due.get(currency) != loaded.get(currency):
+            (rows, amount), (found, sum_) = (
+                each.get(currency, (0, Decimal(0))) for each in (due, loaded)
+            )
+            raise LedgerError(
+                f"job {claim.job_id} was not loaded: {rows} rows over {amount} {currency} were "
+                f"due, {found} over {sum_} reached the ledger; please report this"
+            )

@@ -78,7 +78,7 @@ class Page:
     server_time: datetime  # the Date header
     records: int  # how many records the page holds
     keys: pa.RecordBatch | None = None  # schema KEYS; None for pages of lines
-    format: Literal["json", "csv"] = "json"
+    format: Literal["json", "csv", "xml"] = "json"
     parent: str | None = None  # the document whose further lines these are
     request_id: str | None = None  # the vendor's, for its support
 

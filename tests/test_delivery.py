@@ -69,6 +69,17 @@ def test_a_first_delivery_writes_both_forms_and_accounts_for_every_row(books: Bo
         "excluded": 3,
     }
     assert Decimal(found["amounts"]["EUR"]["delivered"]) == 7
+    with books.ledger.transaction() as tx:
+        euro, dollar = delivery.jobs.controls(tx, job)
+    assert (euro["currency"], dollar["currency"]) == ("EUR", "USD")
+    assert dollar["rows"] == {
+        "source": 4, "delivered": 2, "unchanged": 0, "flagged": 1, "excluded": 1, "waiting": 0,
+    }  # fmt: skip
+    assert dollar["rules"] == {
+        "flagged": {"IN_MISSING_REQUIRED": {"rows": 1, "amount": "4.00"}},
+        "excluded": {"void": {"rows": 1, "amount": "3.00"}},
+    }
+    assert dollar["difference"] == {"rows": 0, "amount": "0.00"}
     workbook, archive = books.files(job)
     assert invoices(workbook) == invoices(archive) == ["A-in_1", "A-in_1", "A-in_2"]
     assert books.documents() == {

@@ -20,6 +20,8 @@ _COMMANDS = {
     "job": "jobs",
     "conversion-file": "jobs",
     "errors": "errors",
+    "trace": "trace",
+    "matches": "matches",
     "period": "period",
     "export": "export",
     "connections": "connections",

@@ -24,13 +24,22 @@ from revrec_pipeline.settings import Settings
 from revrec_pipeline.sources import SOURCES
 
 _MARKER = ".made-by-revrec-demo"
-_FIRST, _LAST, _OPENED = "2025-01", "2026-06", "2026-07"
+_FIRST, _LAST, _OPENED = "2023-07", "2026-06", "2026-07"
 _SETTINGS = """\
 # Written by `revrec demo`; the settings of the sandbox's company.
 [site]
 timezone = "America/New_York"
 home_currency = "USD"
-history_start = "2025-01"
+history_start = "2023-07"
+
+[sources.salesforce]
+commissions = true
+commission_rate = 8
+
+[sources.hubspot]
+invoices = true
+commissions = true
+commission_rate = 10
 """
 
 
@@ -52,9 +61,8 @@ def demo() -> None:
     with _sandbox() as (origin, pointing), _environment(home, pointing):
         click.echo(f"1. The sandbox answers at {origin}\n")
         settings, ledger, lake = open_home()
-        click.echo(
-            f"2. Sync {' and '.join(s.title for s in SOURCES.values())}, {_FIRST} to {_LAST}"
-        )
+        *others, last = (source.title for source in SOURCES.values())
+        click.echo(f"2. Sync {', '.join(others)} and {last}, {_FIRST} to {_LAST}\n")
         first = _sync(ledger, lake, (_FIRST, _LAST))
         click.echo("\n   Incomplete records hold their own order back, and nothing else:\n")
         with ledger.transaction() as tx:

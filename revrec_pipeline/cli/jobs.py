@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from revrec_pipeline.errors import UsageError
 from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import Ledger
 from revrec_pipeline.ledger import jobs as ledger_jobs
+from revrec_pipeline.summary import summarize
 
 
 @click.command(short_help="List jobs: Conversion Data and Recent Jobs.")
@@ -90,16 +92,24 @@ def _came_of(job: dict[str, Any]) -> Iterator[str]:
 @click.command(short_help="Show one job: counts, amounts, rules, files.")
 @click.argument("job_id", metavar="ID", type=int)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
-def job(job_id: int, as_json: bool) -> None:
+@click.option("--months", is_flag=True, help="The controls of each month, too.")
+@click.option("--summary", is_flag=True, help="The summary for the accountant, in Markdown.")
+def job(job_id: int, as_json: bool, months: bool, summary: bool) -> None:
     """Show what became of every row of one job.
 
     For each currency, source = delivered + unchanged + flagged + excluded, in rows and in amount;
-    excluded rows are listed by the rule that excluded them, flagged rows by their code.
+    excluded rows are listed by the rule that excluded them, flagged rows by their code. With
+    --months the same stands for each month; JSON always has it, as `controls`.
     """
     _, ledger, lake = open_home()
     found = find_job(ledger, lake, job_id)
+    with ledger.transaction() as tx:
+        controls = ledger_jobs.controls(tx, job_id)
     if as_json:
-        print_json(found)
+        print_json(found | {"controls": controls})
+        return
+    if summary:
+        click.echo(summarize(ledger, job_id), nl=False)
         return
     click.echo(f"Job {found['id']}: {found['name']}")
     click.echo(f"Status   {found['status']}, route {found['route'] or 'not routed yet'}")
@@ -114,6 +124,9 @@ def job(job_id: int, as_json: bool) -> None:
     ]
     click.echo()
     print_table(headings, rows)
+    if months:
+        _print_months(controls)
+    click.echo(f"\n{_ties(controls)}")
     for heading, by_name in (
         ("Excluded by rule", found["excluded_by"]),
         ("Flagged with code", found["flagged_by"]),
@@ -131,6 +144,36 @@ def job(job_id: int, as_json: bool) -> None:
         click.echo("\nFiles")
         for file in found["files"]:
             click.echo(f"  {file}")
+
+
+def _print_months(controls: Iterable[dict[str, Any]]) -> None:
+    """Rows, then amounts, of each month and currency."""
+    names = (*(name.lower() for name in _COUNTS), "waiting")
+    rows = [
+        (each["period"], each["currency"], *(each[what][name] for name in names), difference)
+        for each in controls
+        for what, difference in (
+            ("rows", each["difference"]["rows"]),
+            ("amounts", each["difference"]["amount"]),
+        )
+    ]
+    click.echo()
+    print_table(("Month", "", *_COUNTS, "Waiting", "Difference"), rows)
+
+
+def _ties(controls: list[dict[str, Any]]) -> str:
+    """Whether every month and currency ties, as a sentence."""
+    wrong = [each for each in controls if each["difference"]["rows"] or _off(each)]
+    if not controls:
+        return "No month was built."
+    if wrong:
+        listed = ", ".join(f"{each['period']} {each['currency']}" for each in wrong)
+        return f"Does not tie: {listed}; `revrec errors --by code` says more."
+    return f"Ties: source = {' + '.join(_COUNTS[1:]).lower()}, by month and currency."
+
+
+def _off(control: dict[str, Any]) -> bool:
+    return bool(Decimal(control["difference"]["amount"]))
 
 
 def find_job(ledger: Ledger, lake: Lake, job_id: int) -> dict[str, Any]:

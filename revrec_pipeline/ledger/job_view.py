@@ -72,6 +72,68 @@ def jobs(tx: Transaction, job_id: int | None = None) -> Rows:
     ]
 
 
+def controls(tx: Transaction, job_id: int) -> Rows:
+    """What a job's rows add up to, by month and currency; only JSON types.
+
+    `{source, record_type, period, currency, state, rows, amounts, rules, removed, difference}`.
+    `rows` and `amounts` have the buckets source, delivered, unchanged, flagged and excluded, and
+    `waiting` (source rows that a delivery still has to account for); `rules` names what flagged or
+    excluded: {bucket: {rule: {rows, amount}}}. `difference` is source less all others: nothing, or
+    a fault of ours.
+    """
+    found = tx.rows(
+        """
+        SELECT batch.source, batch.record_type, batch.period, batch.state, bucket, rule, currency,
+            rows, amount
+        FROM batch_total JOIN batch ON batch.id = batch_total.batch_id
+        WHERE job_id = :job_id
+        ORDER BY batch.period, currency, bucket, rule
+        """,
+        job_id=job_id,
+    )
+    grouped: defaultdict[tuple[str, str], Rows] = defaultdict(list)
+    for row in found:
+        grouped[row["period"], row["currency"]].append(row)
+    return [_control(rows) for rows in grouped.values()]
+
+
+def _control(totals: Rows) -> dict[str, Any]:
+    first = totals[0]
+    currency = first["currency"]
+    rows = {bucket: _rows(totals, bucket) for bucket in _COUNTED}
+    sums = {bucket: _sum(totals, bucket) for bucket in _COUNTED}
+    left = rows["source"] - sum(rows[bucket] for bucket in _COUNTED[1:])
+    over = sums["source"] - sum((sums[bucket] for bucket in _COUNTED[1:]), Decimal(0))
+    nothing = (0, Decimal(0))
+    settled = first["state"] in ("delivered", "superseded")
+    waiting, difference = (nothing, (left, over)) if settled else ((left, over), nothing)
+    rules: dict[str, dict[str, Any]] = {"flagged": {}, "excluded": {}}
+    for total in totals:
+        if total["bucket"] in rules:
+            rules[total["bucket"]][total["rule"]] = {
+                "rows": total["rows"],
+                "amount": amount_text([total["amount"]], currency),
+            }
+    return {
+        **{name: first[name] for name in ("source", "record_type", "period", "currency", "state")},
+        "rows": {**rows, "waiting": waiting[0]},
+        "amounts": {
+            bucket: amount_text([amount], currency)
+            for bucket, amount in {**sums, "waiting": waiting[1]}.items()
+        },
+        "rules": rules,
+        "removed": {
+            "rows": _rows(totals, "removed"),
+            "amount": amount_text([_sum(totals, "removed")], currency),
+        },
+        "difference": {"rows": difference[0], "amount": amount_text([difference[1]], currency)},
+    }
+
+
+def _sum(totals: Rows, bucket: str) -> Decimal:
+    return sum((total["amount"] for total in totals if total["bucket"] == bucket), Decimal(0))
+
+
 def _by_job(rows: Rows) -> Mapping[int, Rows]:
     grouped: defaultdict[int, Rows] = defaultdict(list)
     for row in rows:

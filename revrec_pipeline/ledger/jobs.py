@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from revrec_pipeline.ledger import Transaction, as_text, now
-from revrec_pipeline.ledger.job_view import jobs
+from revrec_pipeline.ledger.job_view import controls, jobs
 
 __all__ = [
+    "controls",
     "end_run",
     "files",
     "jobs",

@@ -6,6 +6,7 @@ plus the job and batch that loaded them. A line that went away keeps its row wit
 
 from collections.abc import Iterator
 from datetime import datetime
+from decimal import Decimal
 
 import pyarrow as pa
 
@@ -91,6 +92,26 @@ def remove(
         record_type=record_type,
         at=at or now(),
     )
+
+
+def loaded(
+    tx: Transaction, record_type: RecordType, *, source: str, at: datetime
+) -> dict[str, tuple[int, Decimal]]:
+    """Rows and amount of each currency (XXX: none) that count and were loaded at this instant."""
+    found = tx.rows(
+        f"""
+        SELECT coalesce(currency, 'XXX') AS currency, count(*) AS rows,
+            sum(coalesce(amount, 0)) AS amount
+        FROM {TABLE[record_type]}
+        WHERE source = :source AND record_type = :record_type AND loaded_at = :at
+            AND removed_at IS NULL
+        GROUP BY 1
+        """,
+        source=source,
+        record_type=record_type,
+        at=at,
+    )
+    return {row["currency"]: (row["rows"], row["amount"]) for row in found}
 
 
 def read_active(tx: Transaction, record_type: RecordType) -> pa.RecordBatchReader:

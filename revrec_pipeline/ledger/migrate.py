@@ -1,7 +1,8 @@
 """The schema's versions: numbered files in `migrations/`, applied when a connection is made.
 
 A migration is SQL that both back ends understand. It is never edited once released; what changes
-the schema is the next number.
+the schema is another number. Numbers may have gaps, and a lower one may arrive after a higher one
+(two branches were merged): what counts is which ones a ledger has.
 """
 
 from functools import cache
@@ -31,25 +32,26 @@ def migrate(tx: "Transaction", ledger: str) -> None:
     Raises:
         LedgerError: the schema is newer than this program.
     """
-    newest, found = max(migrations()), _version(tx)
-    if found > newest:
+    known, found = migrations(), _versions(tx)
+    if unknown := found - known.keys():
         raise LedgerError(
-            f"the ledger {ledger} has schema version {found}, this program knows {newest}: "
-            "install the version of revrec_pipeline that wrote it, or a newer one"
+            f"the ledger {ledger} has schema version {max(unknown)}, this program knows "
+            f"{max(known)}: install the version of revrec_pipeline that wrote it, or a newer one"
         )
-    if found < newest:
+    if known.keys() - found:
         tx.lock("migrate")
-        found = _version(tx)  # another process may have been first
-        for version, sql in migrations().items():
-            if version > found:
+        found = _versions(tx)  # another process may have been first
+        for version, sql in known.items():
+            if version not in found:
                 tx.execute(sql)
                 tx.execute("INSERT INTO schema_version VALUES (:version, now())", version=version)
 
 
-def _version(tx: "Transaction") -> int:
+def _versions(tx: "Transaction") -> set[int]:
+    """The migrations that this ledger has."""
     known = tx.one(
         "SELECT 1 AS known FROM information_schema.tables "
         "WHERE table_schema = current_schema() AND table_name = 'schema_version'"
     )
-    found = tx.one("SELECT max(version) AS version FROM schema_version") if known else None
-    return found["version"] if found else 0
+    found = tx.rows("SELECT version FROM schema_version") if known else []
+    return {row["version"] for row in found}

@@ -60,9 +60,11 @@ def rows(
     connection.execute(_INVOICE_LINES)
     if record_type is RecordType.SALES:
         connection.execute(_ORDER_ROWS)
+        connection.execute(_INVOICE_TOTALS)
     else:
         connection.execute(_CREDIT_NOTE_LINES)
         connection.execute(_BILLING_ROWS)
+        connection.execute(_INVOICE_TOTALS + _CREDIT_NOTE_TOTALS)
 
 
 def _list(values: frozenset[str] | tuple[str, ...]) -> str:
@@ -314,6 +316,27 @@ SELECT {_LINEAGE.format(record_type="invoices", document_type="credit_note", pro
     reference_invoice_number, line.invoice_line_item, NULL, NULL, NULL
 FROM credit_note_line;
 """
+
+# For `controls`: what Stripe itself says of a document. Its total before tax is after discounts, as
+# the lines' net amounts are; the count holds for all pages of lines. It is read by a structure of
+# its own: with those above, every line would be made a second time.
+_TOTAL = {
+    **dict.fromkeys(("id", "currency"), '"VARCHAR"'),
+    "total_excluding_tax": f'"{_MONEY}"',
+    "lines": '{"total_count":"BIGINT"}',
+}
+
+
+def _totals(name: str, sign: str) -> str:
+    return f"""
+    SELECT it.id AS document_id, it.lines.total_count AS lines,
+        major({sign}it.total_excluding_tax, unit_of(upper(it.currency))) AS amount
+    FROM ({_documents(name, _TOTAL)})
+    """
+
+
+_INVOICE_TOTALS = f"CREATE OR REPLACE VIEW document_total AS {_totals('invoice', '')}"
+_CREDIT_NOTE_TOTALS = f"UNION ALL {_totals('credit_note', '-')}"
 
 SOURCE = Source(
     name="stripe",

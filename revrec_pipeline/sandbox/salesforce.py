@@ -177,7 +177,7 @@ class SalesforceSandbox:
                 for slash in ("", "/")
             ),
             Route("/services/data/v{version}/jobs/query/{rest:path}", self._other_version),
-            Route("/services/{rest:path}", _not_found, methods=None),
+            Route("/services/data/{rest:path}", _not_found, methods=None),
         ]
 
     def _guarded(self, handler: _Handler) -> Callable[[Request], Awaitable[Response]]:

@@ -16,12 +16,18 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from revrec_pipeline.errors import UsageError
+from revrec_pipeline.sandbox.chargebee import ChargebeeSandbox
 from revrec_pipeline.sandbox.clock import Clock
 from revrec_pipeline.sandbox.control import Control
 from revrec_pipeline.sandbox.faults import FaultMiddleware, Faults
+from revrec_pipeline.sandbox.hubspot import HubspotSandbox
+from revrec_pipeline.sandbox.netsuite import NetsuiteSandbox
+from revrec_pipeline.sandbox.quickbooks import QuickbooksSandbox
+from revrec_pipeline.sandbox.sage_intacct import SageIntacctSandbox
 from revrec_pipeline.sandbox.salesforce import SalesforceSandbox
 from revrec_pipeline.sandbox.source import SandboxSource
 from revrec_pipeline.sandbox.stripe import StripeSandbox
+from revrec_pipeline.sandbox.xero import XeroSandbox
 
 HOST = "127.0.0.1"
 
@@ -30,7 +36,13 @@ def build_sources(clock: Clock) -> list[SandboxSource]:
     """All sources, each with its own data; a new source is one line here."""
     return [
         SalesforceSandbox(clock),
+        HubspotSandbox(clock),
+        ChargebeeSandbox(clock),
+        XeroSandbox(clock),
+        QuickbooksSandbox(clock),
+        NetsuiteSandbox(clock),
         StripeSandbox(clock),
+        SageIntacctSandbox(clock),
     ]
 
 

@@ -18,8 +18,12 @@ SENTENCES = {
     "job": "For each currency, source = delivered + unchanged + flagged + excluded",
     "conversion-file": "asking again gives the same bytes",
     "errors": "Mend the record in the source system and sync again: the error resolves itself.",
+    "errors show": "it is what was received, not what the source shows today",
     "errors ignore": "Never show this error again, even if it recurs.",
     "errors resolve": "It opens again if the next sync finds it again.",
+    "trace": "of one that was not delivered, the rule or the error that stopped it",
+    "matches": "nothing is matched by them until you approve it",
+    "matches approve": "To take a match back, delete its line.",
     "period": "While none is set, a sync ends in a conversion file",
     "period set": "from now on syncs load live",
     "period list": "the times at which they were set and closed",
@@ -44,8 +48,8 @@ def test_help_names_every_command_of_the_design() -> None:
     listed = CliRunner().invoke(revrec, ["--help"]).output.partition("Commands:")[2]
 
     assert [line.split()[0] for line in listed.splitlines() if line] == [
-        "demo", "sandbox", "sync", "jobs", "job", "conversion-file", "errors", "period", "export",
-        "connections", "dev",
+        "demo", "sandbox", "sync", "jobs", "job", "conversion-file", "errors", "trace", "matches",
+        "period", "export", "connections", "broken", "dev",
     ]  # fmt: skip
 
 

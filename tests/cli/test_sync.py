@@ -77,6 +77,27 @@ def test_in_a_pipe_progress_is_plain_lines_on_standard_error(first_sync: Synced)
     assert "\x1b" not in first_sync.stdout + first_sync.stderr
 
 
+def test_several_sources_are_synced_side_by_side_and_their_steps_say_whose_they_are(
+    home: Home,
+) -> None:
+    done = home.run("sync", "--from", MONTH, "--to", MONTH)
+
+    jobs = {job["source"]: job for job in home.json("jobs")}
+    assert {name: job["status"] for name, job in jobs.items()} == {
+        "salesforce": "delivered",
+        "stripe": "delivered",
+    }
+    months = sorted(line.partition("  (")[0] for line in done.stderr.splitlines())
+    assert months[:2] == [
+        "  Salesforce: 2026-05  22 rows, 2 flagged, 5 excluded",
+        f"  Stripe: 2026-05  {jobs['stripe']['counts']['source']} rows, "
+        f"{jobs['stripe']['counts']['flagged']} flagged, "
+        f"{jobs['stripe']['counts']['excluded']} excluded",
+    ]
+    for job in jobs.values():
+        assert_ties(job)
+
+
 # -- nothing changed -----------------------------------------------------------------------------
 
 

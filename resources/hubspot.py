@@ -1,0 +1,457 @@
+"""HubSpot: which requests list a month's deals and invoices, or what changed in a window.
+
+A document is a deal or an invoice with its line items, company, products and splits. Searches bring
+ids only, for the index lags behind the records (airbyte PR #69203); the records then come in
+batches. Archived ones come from a listing of their own. Nothing is filtered by stage or status:
+what counts is decided in `revrec_pipeline.mapping.hubspot`. Requests are in `hubspot_api`, what the
+portal lets us read in `hubspot_fields`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import dagster as dg
+import pyarrow as pa
+
+from resources.client import IDS, Connection
+from resources.http import Sleep
+from resources.hubspot_api import (
+    API_VERSION,
+    SOURCE,
+    Filters,
+    HubspotApi,
+    HubspotSecrets,
+    Record,
+    merged_into,
+)
+from resources.hubspot_fields import (
+    Pipelines,
+    Selection,
+    check_stages,
+    documents,
+    missing_scopes,
+    select,
+)
+from resources.rest import Answer
+from revrec_pipeline.errors import SettingsError, SourceSchemaError
+from revrec_pipeline.lake import KEYS, Page
+from revrec_pipeline.mapping.hubspot import HubspotSettings
+from revrec_pipeline.mapping.hubspot_records import (
+    ACCOUNT,
+    ASSOCIATION,
+    COMPANY,
+    DEAL,
+    LINE,
+    OWNER,
+    PIPELINE,
+    PLURALS,
+    PRODUCT,
+    SPLIT,
+)
+from revrec_pipeline.periods import bounds, first_day, next_period, period_of
+from revrec_pipeline.settings import Settings
+
+#: Archived records can be restored for 90 days, and are gone after that.
+ARCHIVE_KEPT = timedelta(days=90)
+_MODIFIED = "hs_lastmodifieddate"
+#: Values that one filter of a search may list.
+_IN_LIMIT = 100
+
+_log = logging.getLogger(__name__)
+
+
+class HubspotClient:
+    """Deals and invoices of one portal."""
+
+    source: ClassVar[str] = SOURCE
+    api_version: ClassVar[str] = API_VERSION
+    #: The search index lags; Estuary trusts only what is an hour old, and the lookback is a day.
+    lag: ClassVar[timedelta] = timedelta(minutes=15)
+    lookback: ClassVar[timedelta] = timedelta(hours=24)
+
+    def __init__(
+        self,
+        secrets: HubspotSecrets,
+        *,
+        timezone: str,
+        settings: HubspotSettings,
+        sleep: Sleep = time.sleep,
+    ) -> None:
+        self._timezone = timezone
+        self._settings = settings
+        self._kinds = documents(settings)
+        self._api = HubspotApi(
+            secrets,
+            requests_per_second=settings.requests_per_second,
+            searches_per_second=settings.searches_per_second,
+            sleep=sleep,
+        )
+        self._selection: Selection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._api.close()
+
+    # -- who and when ------------------------------------------------------------------------
+
+    def check(self) -> Connection:
+        """The portal, what is left of its day, and which properties and scopes are missing.
+
+        Raises:
+            SettingsError: a setting names a property or a stage that the portal does not have.
+        """
+        answer, details = self._api.details()
+        missing = missing_scopes(self._api, self._settings)
+        if not missing:
+            selection = self._describe()
+            if selection.wrong:
+                raise SettingsError(selection.wrong[0])
+            check_stages(self._api, self._settings.closed_stages)
+            missing = selection.missing
+        left = answer.headers.get("X-HubSpot-RateLimit-Daily-Remaining")
+        return Connection(
+            account_id=str(details.portalId),
+            account_name=f"{details.uiDomain} {details.portalId}",
+            api_version=API_VERSION,
+            limits=f"{left} requests left today" if left else None,
+            missing=tuple(missing),
+        )
+
+    def server_time(self) -> datetime:
+        """The portal's clock."""
+        return self._api.details()[0].server_time
+
+    # -- a month -----------------------------------------------------------------------------
+
+    def listing(self, period: str) -> Iterator[Page]:
+        """All deals that close in the month and all invoices of it, archived ones included.
+
+        A list cannot be filtered by date, so the ids come from a search.
+        """
+        portal, _ = self._api.details()
+        seen = _Seen()
+        for name in self._kinds:
+            yield from self._archived(name, self._in_month(name, period))
+            yield from self._documents(name, self._ids(name, period), seen)
+        yield from self._surroundings(seen, portal)
+
+    def ids(self, period: str) -> Iterator[pa.RecordBatch]:
+        """The ids of what a listing of the month would bring."""
+        for name in self._kinds:
+            found = self._ids(name, period)
+            for page in self._archived(name, self._in_month(name, period)):
+                if page.keys is not None:
+                    found += page.keys["id"].to_pylist()
+            distinct = list(dict.fromkeys(found))
+            columns = [
+                pa.array([name] * len(distinct), pa.string()),
+                pa.array(distinct, pa.string()),
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema=IDS)
+
+    def _in_month(self, name: str, period: str) -> Callable[[Record], bool]:
+        return lambda one: self._period(name, one) == period
+
+    def _ids(self, name: str, period: str) -> list[str]:
+        """Ids of the month's documents; one without a business date is in the month of creation."""
+        start, end = bounds(period, self._timezone)
+        instants = _milliseconds(start), _milliseconds(end)
+        if name == DEAL:
+            dated, created, days = "closedate", "createdate", instants
+        else:
+            dated, created = "hs_invoice_date", "hs_createdate"
+            days = _midnight(period), _midnight(next_period(period))
+        groups = [
+            _between(dated, *days),
+            [
+                {"propertyName": dated, "operator": "NOT_HAS_PROPERTY"},
+                *_between(created, *instants),
+            ],
+        ]
+        return [one.id for one in self._api.search(PLURALS[name], groups)]
+
+    # -- a window ----------------------------------------------------------------------------
+
+    def changes(self, since: datetime, until: datetime) -> Iterator[Page]:
+        """Every document that changed, or whose lines, products, company or splits did.
+
+        Neither a changed line nor an archived one touches its deal, and archiving touches not even
+        the record itself (airbyte#19838, #27199, #30465).
+        """
+        portal, _ = self._api.details()
+        if until - since > ARCHIVE_KEPT:
+            _log.warning(
+                "hubspot: the window begins on %s; what was archived more than %d days ago is gone "
+                "from HubSpot, so sync those months again with --from",
+                since.date(),
+                ARCHIVE_KEPT.days,
+            )
+        window = _between(_MODIFIED, _milliseconds(since), _milliseconds(until))
+
+        def archived_now(one: Record) -> bool:
+            return one.archivedAt is not None and since <= _instant(one.archivedAt) < until
+
+        owners = self._owners_of_changes(window, archived_now)
+        seen = _Seen()
+        for name in self._kinds:
+            changed = [one.id for one in self._api.search(PLURALS[name], [window])]
+            yield from self._archived(name, archived_now)
+            yield from self._documents(name, [*changed, *sorted(owners[name])], seen)
+        yield from self._surroundings(seen, portal)
+
+    def _owners_of_changes(
+        self, window: Filters, archived_now: Callable[[Record], bool]
+    ) -> dict[str, set[str]]:
+        """Ids of the deals and invoices that something changed around, by raw object."""
+        lines = [one.id for one in self._api.search(PLURALS[LINE], [window])]
+        products = [one.id for one in self._api.search(PLURALS[PRODUCT], [window])]
+        for start in range(0, len(products), _IN_LIMIT):
+            some = products[start : start + _IN_LIMIT]
+            sold = {"propertyName": "hs_product_id", "operator": "IN", "values": some}
+            lines += [one.id for one in self._api.search(PLURALS[LINE], [[sold]])]
+        companies = [one.id for one in self._api.search(PLURALS[COMPANY], [window])]
+        found: dict[str, set[str]] = {name: set() for name in self._kinds}
+        for name in self._kinds:
+            for kind, ids in ((LINE, lines), (COMPANY, companies)):
+                for _, ends in self._api.associations(PLURALS[kind], PLURALS[name], ids):
+                    found[name].update(one for each in ends.values() for one in each)
+        associated = ",".join(PLURALS[name] for name in self._kinds)
+        for _, records in self._api.listed(PLURALS[LINE], ("hs_sku",), associations=associated):
+            for record in filter(archived_now, records):
+                for name in self._kinds:
+                    inline = record.associations.get(PLURALS[name])
+                    found[name].update(one.id for one in (inline.results if inline else ()))
+        if self._settings.commissions:
+            for split in self._api.search(PLURALS[SPLIT], [window], ("hs_deal_id",)):
+                deal = split.properties.get("hs_deal_id")
+                found[DEAL].update([deal] if deal else [])
+        return found
+
+    # -- documents ---------------------------------------------------------------------------
+
+    def _archived(self, name: str, wanted: Callable[[Record], bool]) -> Iterator[Page]:
+        """Pages of archived documents that hold at least one that is wanted."""
+        for answer, records in self._api.listed(PLURALS[name], self._select(name)):
+            found = [one for one in records if wanted(one)]
+            if found:
+                yield self._page(name, answer, len(records), self._keys(name, found))
+
+    def _documents(self, name: str, ids: Iterable[str], seen: "_Seen") -> Iterator[Page]:
+        """Documents by id with all that belongs to them, and tombstones of those that are gone."""
+        plural = PLURALS[name]
+        ids = list(dict.fromkeys(ids))
+        gone: list[str] = []
+        for answer, found, missing in self._api.batch(plural, ids, self._select(name)):
+            yield self._page(name, answer, len(found), self._keys(name, found))
+            gone += missing
+        # Archived since the search, or since the index was brought up to date.
+        for answer, found, lost in self._api.batch(plural, gone, self._select(name), archived=True):
+            tombstones = [(one, _stamp(answer.server_time)) for one in lost]
+            yield self._page(name, answer, len(found), self._keys(name, found, tombstones))
+        there = [one for one in ids if one not in set(gone)]
+        lines: list[str] = []
+        targets = [LINE, COMPANY] if name == DEAL else [LINE, COMPANY, DEAL]
+        for target in targets:
+            for answer, ends in self._api.associations(plural, PLURALS[target], there):
+                yield self._page(ASSOCIATION, answer, len(ends))
+                others = [one for each in ends.values() for one in each]
+                if target == LINE:
+                    lines += others
+                elif target == COMPANY:
+                    seen.companies.update(others)
+        yield from self._lines(lines, seen)
+        if name == DEAL and self._settings.commissions:
+            for answer, count in self._api.splits(there):
+                yield self._page(SPLIT, answer, count)
+
+    def _lines(self, ids: list[str], seen: "_Seen") -> Iterator[Page]:
+        gone: list[str] = []
+        for archived in (False, True):
+            wanted = gone if archived else ids
+            gone = []
+            for answer, found, missing in self._api.batch(
+                PLURALS[LINE], wanted, self._select(LINE), archived=archived
+            ):
+                yield self._page(LINE, answer, len(found))
+                gone += missing
+                seen.products.update(
+                    filter(None, (o.properties.get("hs_product_id") for o in found))
+                )
+        if gone:
+            _log.info("hubspot: %d line items were deleted while they were read", len(gone))
+
+    def _surroundings(self, seen: "_Seen", portal: Answer) -> Iterator[Page]:
+        """Companies, products, owners, pipelines and the portal itself, of any document's."""
+        for name, ids in ((COMPANY, seen.companies), (PRODUCT, seen.products)):
+            gone: list[str] = []
+            for archived in (False, True):  # archived products are still what was sold
+                wanted = gone if archived else sorted(ids)
+                gone = []
+                for answer, found, missing in self._api.batch(
+                    PLURALS[name], wanted, self._select(name), archived=archived
+                ):
+                    yield self._page(name, answer, len(found))
+                    gone += missing
+        for left in (False, True):  # people leave, their deals stay
+            for answer, count in self._api.owners(archived=left):
+                yield self._page(OWNER, answer, count)
+        answer, pipelines = self._api.get("/crm/pipelines/{}/deals", Pipelines)
+        yield self._page(PIPELINE, answer, len(pipelines.results))
+        yield self._page(ACCOUNT, portal, 1)
+
+    def _page(
+        self, name: str, answer: Answer, records: int, keys: pa.RecordBatch | None = None
+    ) -> Page:
+        return Page(
+            object=name,
+            body=answer.body,
+            request=answer.request,
+            server_time=answer.server_time,
+            records=records,
+            keys=keys,
+            request_id=answer.request_id,
+        )
+
+    def _select(self, name: str) -> list[str]:
+        selection = self._describe()
+        if selection.wrong:
+            raise SourceSchemaError(SOURCE, selection.wrong[0])
+        return selection.properties[name]
+
+    def _describe(self) -> Selection:
+        """What the portal has of what we want; asked once per client."""
+        if self._selection is None:
+            self._selection = select(self._api, self._settings)
+            for missing in self._selection.missing:
+                _log.info("hubspot: the portal has no %s", missing)
+        return self._selection
+
+    # -- keys --------------------------------------------------------------------------------
+
+    def _keys(
+        self, name: str, found: Iterable[Record], tombstones: Iterable[tuple[str, str]] = ()
+    ) -> pa.RecordBatch:
+        """Index rows of documents. Records that were merged into one of them are gone.
+
+        Archiving leaves the stamp alone, and so does restoring: of equal stamps the newest landing
+        counts, so both are seen.
+        """
+        rows: list[tuple[str, str, str | None, str | None]] = []
+        for one in found:
+            version = _stamp(_instant(one.properties.get(_MODIFIED) or ""))
+            period = self._period(name, one)
+            rows.append((one.id, version, period, period))
+            rows += [(loser, version, None, None) for loser in merged_into(one)]
+        rows += [(identifier, version, None, None) for identifier, version in tombstones]
+        columns = list(zip(*rows, strict=True)) or [()] * len(KEYS)
+        return pa.RecordBatch.from_arrays(
+            [pa.array(column, pa.string()) for column in columns], schema=KEYS
+        )
+
+    def _period(self, name: str, one: Record) -> str:
+        """The accounting month; `mapping.hubspot_rows` must agree."""
+        read = one.properties.get
+        if name == DEAL:
+            moment = _moment(read("closedate")) or _instant(read("createdate") or "")
+            return period_of(moment, self._timezone)
+        dated = _moment(read("hs_invoice_date"))
+        if dated is not None:
+            return period_of(dated, "UTC")  # a date is midnight UTC
+        return period_of(_instant(read("hs_createdate") or ""), self._timezone)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the documents of one pull refer to."""
+
+    companies: set[str] = field(default_factory=set)
+    products: set[str] = field(default_factory=set)
+
+
+def _between(name: str, start: str, end: str) -> Filters:
+    """Filters for the half-open range; BETWEEN would include its end."""
+    return [
+        {"propertyName": name, "operator": "GTE", "value": start},
+        {"propertyName": name, "operator": "LT", "value": end},
+    ]
+
+
+def _milliseconds(moment: datetime) -> str:
+    """Epoch milliseconds, rounded up: a window's low side is inclusive, its high side is not."""
+    return str(-(-int(moment.timestamp() * 1_000_000) // 1000))
+
+
+def _midnight(period: str) -> str:
+    """The first instant, in UTC, of a month's first day."""
+    day = first_day(period)
+    return _milliseconds(datetime(day.year, day.month, day.day, tzinfo=UTC))
+
+
+def _moment(text: str | None) -> datetime | None:
+    """An instant or date, in any form that HubSpot writes; None if there is none."""
+    if not text:
+        return None
+    try:
+        if text.lstrip("-").isdigit():
+            return datetime.fromtimestamp(int(text) / 1000, UTC)
+        moment = datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _instant(text: str) -> datetime:
+    """An instant that every record has.
+
+    Raises:
+        SourceSchemaError: it is missing or unreadable, so that records could not be told apart.
+    """
+    moment = _moment(text)
+    if moment is None:
+        raise SourceSchemaError(SOURCE, f"a record's time {text!r} cannot be read")
+    return moment
+
+
+def _stamp(moment: datetime) -> str:
+    """A version: HubSpot leaves out a fraction of .000, which would not sort."""
+    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+class HubspotResource(dg.ConfigurableResource["HubspotResource"]):
+    """HubSpot for Dagster; the token is read from the environment when a client is asked for."""
+
+    timezone: str
+    settings: dict[str, Any]
+
+    def client(self) -> HubspotClient:
+        """A client of the portal that the environment names."""
+        return HubspotClient(
+            HubspotSecrets.from_env(),
+            timezone=self.timezone,
+            settings=HubspotSettings.model_validate(self.settings),
+        )
+
+
+def resource(settings: Settings) -> HubspotResource:
+    """The resource for these settings.
+
+    Only what somebody has set is passed on: a property's name that is a default may be missing in
+    the portal, one that was configured may not.
+    """
+    return HubspotResource(
+        timezone=settings.site.timezone,
+        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
+    )

@@ -1,0 +1,499 @@
+"""Sage Intacct: which queries list a month's documents, or what changed in a window.
+
+A document is an AR invoice, an AR adjustment or an order entry document with all of its lines.
+Lines have no reliable stamp, so all lines of a changed document are read again. Pages follow each
+other by RECORDNO, for an offset shifts when rows change below it. Nothing is filtered by state;
+what counts is decided in `revrec_pipeline.mapping.sage_intacct`. Calls are in `sage_intacct_api`.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from itertools import islice
+from types import TracebackType
+from typing import Any, ClassVar, Self
+from xml.etree.ElementTree import Element
+
+import dagster as dg
+import pyarrow as pa
+
+from resources.client import IDS, Connection
+from resources.http import Sleep
+from resources.rest import Answer
+from resources.sage_intacct_api import (
+    DTD_VERSION,
+    SOURCE,
+    Formats,
+    IntacctApi,
+    Record,
+    SageIntacctSecrets,
+    compare,
+    query,
+    read_query,
+    tag,
+    text,
+)
+from revrec_pipeline.errors import SettingsError, SourceAuthError, SourceSchemaError
+from revrec_pipeline.lake import KEYS, Page
+from revrec_pipeline.mapping.sage_intacct import (
+    LINES,
+    OBJECTS,
+    ORDER,
+    PARENT,
+    STANDARD,
+    SageIntacctSettings,
+)
+from revrec_pipeline.periods import first_day, next_period
+from revrec_pipeline.settings import Settings
+
+#: The largest page of a query.
+PAGE_SIZE = 2000
+#: Documents whose lines are asked for at once: a condition takes a few hundred keys at most.
+DOCUMENTS_PER_QUERY = 200
+#: The log of deletions: what happened to an object, not what it was.
+_AUDIT, _AUDIT_FIELDS = (
+    "AUDITHISTORY",
+    ("ID", "OBJECTTYPE", "OBJECTKEY", "ACCESSMODE", "ACCESSTIME"),
+)
+#: What a page's index needs of a document.
+_KEY_FIELDS = ("RECORDNO", "WHENCREATED", "AUWHENCREATED", "WHENMODIFIED")
+_NAMES = {
+    "ARINVOICE": "AR invoices",
+    "ARINVOICEITEM": "AR invoice lines",
+    "ARADJUSTMENT": "AR adjustments",
+    "ARADJUSTMENTITEM": "AR adjustment lines",
+    "SODOCUMENT": "order entry transactions",
+    "SODOCUMENTENTRY": "order entry transaction lines",
+    _AUDIT: "the audit history",
+}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Selection:
+    """Which fields to select from each raw object."""
+
+    fields: dict[str, tuple[str, ...]]
+    missing: tuple[str, ...]  # fields that are read where there are any, as `ARINVOICE.CURRENCY`
+    wrong: tuple[str, ...]  # complaints about settings
+
+
+@dataclass(slots=True)
+class _Pull:
+    """What one listing or window has brought."""
+
+    lines_of: set[str] = field(default_factory=set)  # documents whose lines are there
+
+
+class SageIntacctClient:
+    """Invoices, adjustments and orders of one company, or of one entity of it."""
+
+    source: ClassVar[str] = SOURCE
+    api_version: ClassVar[str] = DTD_VERSION
+    #: Changes become visible within two hours, by the vendor's own words …
+    lag: ClassVar[timedelta] = timedelta(hours=2)
+    #: … and those of the audit history within two and a half.
+    lookback: ClassVar[timedelta] = timedelta(hours=2, minutes=30)
+
+    def __init__(
+        self,
+        secrets: SageIntacctSecrets,
+        *,
+        timezone: str,
+        settings: SageIntacctSettings,
+        sleep: Sleep = time.sleep,
+    ) -> None:
+        del timezone  # document dates have no zone, and are not shifted
+        self._secrets = secrets
+        self._settings = settings
+        self._api = IntacctApi(secrets, concurrency=settings.concurrency, sleep=sleep)
+        self._workers = ThreadPoolExecutor(settings.concurrency, thread_name_prefix=SOURCE)
+        self._selected: _Selection | None = None
+        self._formats: Formats | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._workers.shutdown(cancel_futures=True)
+        self._api.close()
+
+    # -- who and when ------------------------------------------------------------------------
+
+    def check(self) -> Connection:
+        """The company, and what the user may not read or the company does not have.
+
+        Raises:
+            SettingsError: a setting names a field or a transaction definition that is not there.
+        """
+        self._user_formats()
+        missing = []
+        for name in (*self._objects(), _AUDIT):
+            try:
+                self._probe(name)
+            except SourceAuthError:
+                missing.append(f"read access to {_NAMES[name]} ({name})")
+        self._check_documents()
+        selection = self._selection()
+        if selection.wrong:
+            raise SettingsError(selection.wrong[0])
+        company, entity = self._secrets.company_id, self._secrets.entity_id
+        return Connection(
+            account_id=company,
+            account_name=f"{company}, entity {entity}" if entity else company,
+            api_version=DTD_VERSION,
+            missing=(*missing, *selection.missing),
+        )
+
+    def server_time(self) -> datetime:
+        """The gateway's clock."""
+        answer, self._formats = self._api.formats()
+        return answer.server_time
+
+    def _user_formats(self) -> Formats:
+        if self._formats is None:
+            _, self._formats = self._api.formats()
+        return self._formats
+
+    def _probe(self, name: str) -> None:
+        # Order entry objects are asked for by transaction definition; any will do.
+        document = next(iter(self._settings.documents), None) if name.startswith("SO") else None
+        key = "ID" if name == _AUDIT else "RECORDNO"
+        function = query(name, [key], "", order=(key,), page_size=1, document=document)
+        self._api.run(function, read_query(name, 1))
+
+    def _check_documents(self) -> None:
+        if not self._settings.documents:
+            return
+        name = "SODOCUMENTPARAMS"
+        function = query(name, ["RECORDNO", "DOCID"], "", page_size=PAGE_SIZE)
+        _, found = self._api.run(function, read_query(name, PAGE_SIZE))
+        known = sorted(record["DOCID"] or "" for record in found.records)
+        for document in self._settings.documents:
+            if document not in known:
+                raise SettingsError(
+                    f"[sources.sage_intacct] {document!r} is no order entry transaction "
+                    f"definition; there are {', '.join(known)}"
+                )
+
+    # -- a month -----------------------------------------------------------------------------
+
+    def listing(self, period: str) -> Iterator[Page]:
+        """Every document dated in the month, with all lines."""
+        pull = _Pull()
+        for kind in self._settings.kinds:
+            yield from self._documents(kind, _dated_in(period), pull)
+
+    def ids(self, period: str) -> Iterator[pa.RecordBatch]:
+        """The RECORDNO of every document dated in the month."""
+        for kind in self._settings.kinds:
+            for document in self._definitions(kind):
+                for _, records in self._pages(
+                    OBJECTS[kind], ("RECORDNO",), _dated_in(period), document
+                ):
+                    numbers = [record["RECORDNO"] for record in records]
+                    yield pa.RecordBatch.from_arrays(
+                        [
+                            pa.array([kind] * len(numbers), pa.string()),
+                            pa.array(numbers, pa.string()),
+                        ],
+                        schema=IDS,
+                    )
+
+    # -- a window ----------------------------------------------------------------------------
+
+    def changes(self, since: datetime, until: datetime) -> Iterator[Page]:
+        """Tombstones of what was deleted in the window, then every document that changed in it.
+
+        A document that was never edited has no WHENMODIFIED; the audit's own stamp of its creation
+        counts for it. The log of deletions does not know AR adjustments; only `ids` tells of those.
+        """
+        formats = self._user_formats()
+        low, high = formats.written(since), formats.written(until)
+        for kind in self._settings.kinds:
+            yield from self._tombstones(kind, low, high)
+        where = tag(
+            "or",
+            tag("and", *_between("WHENMODIFIED", low, high)),
+            tag("and", compare("isnull", "WHENMODIFIED"), *_between("AUWHENCREATED", low, high)),
+        )
+        pull = _Pull()
+        for kind in self._settings.kinds:
+            yield from self._documents(kind, where, pull)
+
+    def _tombstones(self, kind: str, low: str, high: str) -> Iterator[Page]:
+        """What the audit history says was deleted; it only grows, so an offset does not shift."""
+        where = tag(
+            "and",
+            compare("equalto", "OBJECTTYPE", OBJECTS[kind].lower()),
+            compare("equalto", "ACCESSMODE", "D"),
+            *_between("ACCESSTIME", low, high),
+        )
+        offset, remaining = 0, 1
+        while remaining:
+            function = query(
+                _AUDIT,
+                _AUDIT_FIELDS,
+                where,
+                order=("ACCESSTIME", "ID"),
+                page_size=PAGE_SIZE,
+                offset=offset,
+            )
+            answer, found = self._api.run(function, read_query(_AUDIT, PAGE_SIZE, offset))
+            offset, remaining = offset + len(found.records), found.remaining
+            if found.records:
+                yield self._page(kind, answer, self._deleted(answer, found.records))
+
+    def _deleted(self, answer: Answer, records: list[Record]) -> list["_Key"]:
+        """Keys of tombstones: a key may be written `123--REC`, and `D` sorts behind a stamp."""
+        keys = []
+        for record in records:
+            number = (record["OBJECTKEY"] or "").partition("--")[0]
+            keys.append(_Key(number, self._stamp(answer, record["ACCESSTIME"]) + "D", None))
+        return keys
+
+    # -- documents ---------------------------------------------------------------------------
+
+    def _definitions(self, kind: str) -> tuple[str | None, ...]:
+        """The transaction definitions to ask for; order entry objects want one in each query."""
+        return self._settings.documents if kind == ORDER else (None,)
+
+    def _documents(self, kind: str, where: str, pull: _Pull) -> Iterator[Page]:
+        """All pages of documents, each followed by the lines of its documents."""
+        fields = self._fields(kind)
+        for document in self._definitions(kind):
+            for answer, records in self._pages(OBJECTS[kind], fields, where, document):
+                yield self._page(kind, answer, [self._key(answer, record) for record in records])
+                numbers = [record["RECORDNO"] or "" for record in records]
+                yield from self._lines(LINES[kind], numbers, document, pull)
+
+    def _lines(
+        self, name: str, numbers: list[str], document: str | None, pull: _Pull
+    ) -> Iterator[Page]:
+        """All lines of these documents, as far as they are not there yet."""
+        waiting = iter([number for number in numbers if f"{name} {number}" not in pull.lines_of])
+        pull.lines_of.update(f"{name} {number}" for number in numbers)
+        chunks = iter(lambda: list(islice(waiting, DOCUMENTS_PER_QUERY)), [])
+        while batch := list(islice(chunks, self._settings.concurrency)):
+            for pages in self._workers.map(lambda keys: self._chunk(name, keys, document), batch):
+                yield from pages
+
+    def _chunk(self, name: str, numbers: list[str], document: str | None) -> list[Page]:
+        where = compare("in", PARENT[name], *numbers)
+        return [
+            _page(name, answer, len(records))
+            for answer, records in self._pages(OBJECTS[name], self._fields(name), where, document)
+        ]
+
+    def _pages(
+        self, name: str, fields: tuple[str, ...], where: str, document: str | None
+    ) -> Iterator[tuple[Answer, list[Record]]]:
+        """All pages of a query, by ascending RECORDNO.
+
+        Raises:
+            SourceSchemaError: a page does not continue where the one before it ended.
+        """
+        last, remaining = 0, 1
+        while remaining:
+            beyond = compare("greaterthan", "RECORDNO", str(last))
+            condition = tag("and", beyond, where) if last else where
+            function = query(name, fields, condition, page_size=PAGE_SIZE, document=document)
+            answer, found = self._api.run(function, read_query(name, PAGE_SIZE))
+            remaining = found.remaining
+            if not found.records:
+                return
+            for record in found.records:
+                number = record.get("RECORDNO") or ""
+                if not number.isdigit() or int(number) <= last:
+                    raise SourceSchemaError(
+                        SOURCE,
+                        f"a page of {name} brings RECORDNO {number!r} after {last}; pages must "
+                        "ascend, or rows would be lost",
+                    )
+                last = int(number)
+            yield answer, found.records
+
+    # -- keys --------------------------------------------------------------------------------
+
+    def _key(self, answer: Answer, record: Record) -> "_Key":
+        created = record.get("WHENCREATED") or ""
+        try:
+            dated = datetime.strptime(created, "%m/%d/%Y")  # noqa: DTZ007 - a date has no zone
+        except ValueError as error:
+            raise SourceSchemaError(
+                SOURCE,
+                f"{created!r} in {_short(answer)} is no date like 01/31/2026; the user must read "
+                "dates as MM/DD/YYYY",
+            ) from error
+        stamp = record.get("WHENMODIFIED") or record.get("AUWHENCREATED")
+        return _Key(record["RECORDNO"] or "", self._stamp(answer, stamp), f"{dated:%Y-%m}")
+
+    def _stamp(self, answer: Answer, written: str | None) -> str:
+        try:
+            return self._user_formats().stamp(written or "")
+        except ValueError as error:
+            raise SourceSchemaError(
+                SOURCE,
+                f"{written!r} in {_short(answer)} is no instant like 01/31/2026 17:05:00",
+            ) from error
+
+    def _page(self, kind: str, answer: Answer, keys: list["_Key"]) -> Page:
+        columns = (
+            [key.id for key in keys],
+            [key.version for key in keys],
+            [key.period for key in keys],
+            [key.period for key in keys],
+        )
+        batch = pa.RecordBatch.from_arrays(
+            [pa.array(column, pa.string()) for column in columns], schema=KEYS
+        )
+        return _page(kind, answer, len(keys), batch)
+
+    # -- fields ------------------------------------------------------------------------------
+
+    def _objects(self) -> list[str]:
+        """Intacct's objects that these settings read."""
+        kinds = self._settings.kinds
+        return [OBJECTS[name] for kind in kinds for name in (kind, LINES[kind])]
+
+    def _fields(self, name: str) -> tuple[str, ...]:
+        selection = self._selection()
+        if selection.wrong:
+            raise SettingsError(selection.wrong[0])
+        return selection.fields[name]
+
+    def _selection(self) -> _Selection:
+        """What this company lets us select; asked once per client."""
+        if self._selected is None:
+            self._selected = self._select()
+            for missing in self._selected.missing:
+                _log.info("sage_intacct: the company has no %s that we may read", missing)
+        return self._selected
+
+    def _select(self) -> _Selection:
+        lookups = self._settings.lookups()
+        names = {name for kind in self._settings.kinds for name in (kind, LINES[kind])}
+        related = {
+            path.partition(".")[0]
+            for places in lookups.values()
+            for _, path in places
+            if "." in path
+        }
+        known: dict[str, set[str]] = {name: self._lookup(OBJECTS[name]) for name in sorted(names)}
+        for owner in sorted(related):
+            there = {f"{owner}.{name}" for name in self._lookup(owner)}
+            for name in names:
+                known[name] |= there
+        fields = {name: [each for each in STANDARD[name] if each in known[name]] for name in names}
+        missing = [
+            f"{OBJECTS[name]}.{each}"
+            for name in sorted(names)
+            for each in STANDARD[name]
+            if each not in known[name]
+        ]
+        for name in sorted(names):
+            needed = ("RECORDNO", PARENT[name]) if name in PARENT else _KEY_FIELDS
+            lacking = [each for each in needed if each not in fields[name]]
+            if lacking:
+                raise SourceSchemaError(SOURCE, f"{OBJECTS[name]} has no field {lacking[0]}")
+        wrong = []
+        for setting, places in lookups.items():
+            found = [(name, path) for name, path in places if path in known[name]]
+            for name, path in found:
+                if path not in fields[name]:
+                    fields[name].append(path)
+            if not found:
+                owners = " nor ".join(dict.fromkeys(OBJECTS[name] for name, _ in places))
+                wrong.append(
+                    f"[sources.sage_intacct] {setting}: no field {places[0][1]!r} in {owners}"
+                )
+        return _Selection(
+            {name: tuple(chosen) for name, chosen in fields.items()}, tuple(missing), tuple(wrong)
+        )
+
+    def _lookup(self, name: str) -> set[str]:
+        """The fields of an object."""
+
+        def read(data: Element) -> set[str]:
+            found = {each.text or "" for each in data.iterfind("Type/Fields/Field/ID")}
+            if not found:
+                raise ValueError("it names no field")
+            return found
+
+        _, found = self._api.run(tag("lookup", text("object", name)), read)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A row of KEYS; a tombstone has no period."""
+
+    id: str
+    version: str
+    period: str | None
+
+
+def _dated_in(period: str) -> str:
+    """A filter on the document date, which is what WHENCREATED is."""
+    start, end = first_day(period), first_day(next_period(period))
+    return tag("and", *_between("WHENCREATED", _day(start), _day(end)))
+
+
+def _day(day: date) -> str:
+    return day.strftime("%m/%d/%Y")
+
+
+def _between(name: str, low: str, high: str) -> tuple[str, str]:
+    """Two conditions: from `low` on, and before `high`.
+
+    A strict low side loses what shares the last second (hotgluexyz/tap-intacct).
+    """
+    return compare("greaterthanorequalto", name, low), compare("lessthan", name, high)
+
+
+def _short(answer: Answer) -> str:
+    return answer.request[:200]
+
+
+def _page(name: str, answer: Answer, records: int, keys: pa.RecordBatch | None = None) -> Page:
+    return Page(
+        object=name,
+        body=answer.body,
+        request=answer.request,
+        server_time=answer.server_time,
+        records=records,
+        keys=keys,
+        format="xml",
+    )
+
+
+class SageIntacctResource(dg.ConfigurableResource["SageIntacctResource"]):
+    """Sage Intacct for Dagster; secrets are read from the environment when a client is made."""
+
+    timezone: str
+    settings: dict[str, Any]
+
+    def client(self) -> SageIntacctClient:
+        """A client of the company that the environment names."""
+        return SageIntacctClient(
+            SageIntacctSecrets.from_env(),
+            timezone=self.timezone,
+            settings=SageIntacctSettings.model_validate(self.settings),
+        )
+
+
+def resource(settings: Settings) -> SageIntacctResource:
+    """The resource for these settings."""
+    return SageIntacctResource(
+        timezone=settings.site.timezone,
+        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
+    )

@@ -1,0 +1,181 @@
+"""Controls that tie, from the pages that landed to the rows that go out.
+
+    pages       each page of a landing is there and says what it said when it landed
+    documents   each current document has rows (`canonical`), and none that went missing since
+    lines       a document has as many lines, and they sum to what the vendor says, where it does
+    delivery    what is written or loaded is what was stored (`delivery`, `ledger.batch_totals`)
+
+What lives here compares and names the records that differ; it mends nothing. A mapping that knows a
+document's own totals creates the view `document_total(document_id, lines, amount)` beside `rows`,
+from other fields than the lines': `lines` and `amount` (net, before tax, credits negative) may be
+null where the vendor gives none.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from revrec_pipeline.lake import Lake, Landing
+
+#: The file beside a batch's rows that says what they were when they were stored.
+DOCUMENTS = "documents.parquet"
+# As many as a row group of the lake has: a larger batch would hold more bodies at a time.
+_PAGES_AT_A_TIME = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A file of raw pages that is not as it landed."""
+
+    landing: str
+    object: str
+    what: str
+    records: tuple[str, ...]  # the documents on those pages
+
+    def __str__(self) -> str:
+        return f"{self.object} of landing {self.landing}: {self.what}"
+
+
+def damaged(lake: Lake, landings: Iterable[Landing], objects: Sequence[str]) -> list[Damage]:
+    """The pages of these landings that are gone, doubled or changed since they landed."""
+    return [
+        found
+        for landing in landings
+        for name in objects
+        if name in landing.objects and (found := _damage(lake, landing, name))
+    ]
+
+
+def _damage(lake: Lake, landing: Landing, name: str) -> Damage | None:
+    promised = landing.objects[name]
+    folder = lake.root / landing.folder
+    digest = sha256()
+    pages: list[int] = []
+    changed: list[int] = []
+    parents: dict[int, str | None] = {}
+    try:
+        for page, parent, stored, body in _read(folder / f"{name}.parquet"):
+            number = page.as_py()
+            pages.append(number)
+            parents[number] = parent.as_py()
+            digest.update(bytes.fromhex(stored.as_py()))
+            if sha256(body.as_buffer()).hexdigest() != stored.as_py():
+                changed.append(number)
+    except (OSError, pa.ArrowException) as error:
+        what = f"cannot be read: {next(iter(str(error).splitlines()), type(error).__name__)}"
+        return Damage(landing.id, name, what, _documents(folder, name, set(), {}))
+    missing = sorted(set(range(promised["pages"])) - set(pages))
+    if missing:
+        what = f"{_pages(missing)} missing of {promised['pages']}"
+    elif changed:
+        what = f"{_pages(changed)} changed since the landing"
+    elif len(pages) != promised["pages"]:
+        what = f"{len(pages)} pages, {promised['pages']} landed"
+    elif digest.hexdigest() != promised["sha256"]:
+        what = "the pages are others than those that landed"
+    else:
+        return None
+    return Damage(landing.id, name, what, _documents(folder, name, {*missing, *changed}, parents))
+
+
+def _read(file: Path) -> Iterator[tuple[Any, ...]]:
+    """Page number, parent, hash and body of each page, a few at a time."""
+    with pq.ParquetFile(file) as content:
+        for batch in content.iter_batches(
+            _PAGES_AT_A_TIME, columns=["page", "parent", "sha256", "body"]
+        ):
+            yield from zip(*batch.columns, strict=True)
+
+
+def _pages(numbers: list[int]) -> str:
+    listed = ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
+    return f"page {listed} is" if len(numbers) == 1 else f"pages {listed} are"
+
+
+def _documents(
+    folder: Path, name: str, pages: set[int], parents: dict[int, str | None]
+) -> tuple[str, ...]:
+    """The documents on these pages; of lines whose page is gone, all that the landing holds."""
+    owners = {parents[page] for page in pages if parents.get(page)}
+    keys = pq.read_table(folder / "keys.parquet", columns=["object", "page", "id"]).to_pylist()
+    listed = {key["id"] for key in keys if key["object"] == name and key["page"] in pages}
+    found = {*owners, *listed} or {key["id"] for key in keys}
+    return tuple(sorted(id_ for id_ in found if id_))
+
+
+def has_totals(db: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the mapping has created the view of documents' own totals."""
+    found = db.execute(
+        "SELECT count(*) FROM duckdb_views() WHERE view_name = 'document_total'"
+    ).fetchall()
+    return bool(found[0][0])
+
+
+#: The documents whose rows in `stored` differ from their own totals: position of a row that counts,
+#: field, and what to tell of it. A document with an unknown amount is flagged for that already.
+DIFFERENCES = """
+WITH found AS (
+    SELECT document_id, any_value(document_type) AS document_type,
+        min(position) FILTER (WHERE excluded_by IS NULL) AS position,
+        count(line_id) AS lines, sum(amount) AS amount,
+        count(*) FILTER (WHERE amount IS NULL) AS unknown, any_value(currency) AS currency
+    FROM stored GROUP BY document_id
+), compared AS (
+    SELECT found.*, total.lines AS promised_lines, total.amount AS promised_amount
+    FROM found JOIN document_total AS total USING (document_id) WHERE position IS NOT NULL
+)
+SELECT position, 'line_id' AS field, concat('Lines do not tie: ', document_type, ' ', document_id,
+    ' has ', promised_lines, ' by its own count, and ', lines, ' arrived') AS message
+FROM compared WHERE promised_lines <> lines
+UNION ALL
+SELECT position, 'amount', concat('Amount does not tie: ', document_type, ' ', document_id,
+    ' is over ', promised_amount, ' by its own total, and its lines sum to ', amount, ' ', currency)
+FROM compared
+WHERE coalesce(promised_lines = lines, true) AND unknown = 0 AND promised_amount <> amount
+"""
+
+#: What each document of `stored` amounts to, for DOCUMENTS; `held` names those that are held back.
+STORED = """
+SELECT document_id, coalesce(currency, 'XXX') AS currency, held.document_id IS NOT NULL AS held,
+    count(*) AS rows, sum(coalesce(amount, 0))::DECIMAL(18, 4) AS amount
+FROM {rows} LEFT JOIN {held} AS held USING (document_id) GROUP BY ALL ORDER BY ALL
+"""
+
+
+def changed_since_stored(db: duckdb.DuckDBPyConnection, folder: Path) -> list[str]:
+    """The documents of a batch whose rows are no more, fewer or others than when it was stored.
+
+    A batch that was stored before there were such totals has none to compare with.
+    """
+    if not (folder / DOCUMENTS).is_file():
+        return []
+    rows, held, documents = (
+        f"read_parquet({_literal(folder / name)})"
+        for name in ("rows.parquet", "held.parquet", DOCUMENTS)
+    )
+    now = STORED.format(rows=rows, held=held)
+    then = f"FROM {documents}"
+    found = db.execute(
+        f"""
+        SELECT DISTINCT document_id FROM (
+            (({now}) EXCEPT ALL ({then})) UNION ALL (({then}) EXCEPT ALL ({now}))
+        ) ORDER BY document_id
+        """
+    ).fetchall()
+    return [id_ for (id_,) in found]
+
+
+def named(records: Sequence[str], shown: int = 10) -> str:
+    """Some record ids for a message of one line."""
+    more = f" and {len(records) - shown} more" if len(records) > shown else ""
+    return ", ".join(records[:shown]) + more
+
+
+def _literal(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
