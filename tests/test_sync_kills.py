@@ -108,5 +108,5 @@ def test_killed_a_hundred_times_the_ledger_is_that_of_an_undisturbed_run(
             killed.do(children, *what)
             assert killed.told(children) == calm.told(children), f"{source}, {what}, seed {seed}"
         sandbox.command("story")
-        sandbox.command("advance", seconds=3600)
+        sandbox.command("advance", seconds=4 * 3600)  # Sage Intacct lags by two
     assert kills >= KILLS * 0.8, "the machine was too uneven to be killed in the middle"
