@@ -18,9 +18,11 @@ from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
+from revrec_pipeline import instances
 from revrec_pipeline.cli.home import open_home
 from revrec_pipeline.cli.progress import Progress, progress
 from revrec_pipeline.errors import RevrecError
+from revrec_pipeline.settings import Settings
 from revrec_pipeline.sources import SOURCES
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def sync_sources(names: Sequence[str], span: "Span", *, dry_run: bool = False) -
     if at_once <= 1:
         with progress() as shown:
             return [_sync(name, span, shown, dry_run=dry_run) for name in names]
+    _create_dagster_storage()
     context = get_context("fork")
     told: SimpleQueue[_Told] = context.SimpleQueue()
     with ProcessPoolExecutor(
@@ -61,6 +64,15 @@ def sync_sources(names: Sequence[str], span: "Span", *, dry_run: bool = False) -
             raise RevrecError(
                 "a process that synced a source was killed; run the same command again"
             ) from error
+
+
+def _create_dagster_storage() -> None:
+    """Two workers that create the tables of a new home at the same time fail one another."""
+    import dagster as dg
+
+    instances.prepare(Settings.load())
+    with dg.DagsterInstance.get() as instance:
+        instance.get_runs_count()
 
 
 def _show(
