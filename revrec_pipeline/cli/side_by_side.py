@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from revrec_pipeline import instances
 from revrec_pipeline.cli.home import open_home
+from revrec_pipeline.cli.outside import explain
 from revrec_pipeline.cli.progress import Progress, progress
 from revrec_pipeline.errors import RevrecError
 from revrec_pipeline.settings import Settings
@@ -108,8 +109,11 @@ def _work(name: str, span: "Span", dry_run: bool) -> "Outcome":
 
     try:
         return _sync(name, span, _Relay(SOURCES[name].title), dry_run=dry_run)
-    except RevrecError as error:
-        return Outcome(name, failures=[str(error)])
+    except Exception as error:
+        reason = str(error) if isinstance(error, RevrecError) else explain(error)
+        if reason is None:
+            raise
+        return Outcome(name, failures=[reason])
 
 
 def _sync(name: str, span: "Span", shown: Progress, *, dry_run: bool) -> "Outcome":
