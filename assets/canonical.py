@@ -10,7 +10,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assets.context import failing_loudly, open_jobs
+from assets.context import failing_loudly, is_dry_run, open_jobs
 from resources.stores import LakeResource, LedgerResource
 from revrec_pipeline import canonical, checks
 from revrec_pipeline.canonical import Built
@@ -21,6 +21,7 @@ from revrec_pipeline.ledger import cursors, sync_errors
 from revrec_pipeline.ledger.job_view import amount_text
 from revrec_pipeline.mapping import Source
 from revrec_pipeline.model import CANONICAL, ROWS_NAME, RecordType, Severity
+from revrec_pipeline.preview import preview
 from revrec_pipeline.settings import Settings
 
 #: Failing rows shown in the UI; the ledger and errors.parquet hold all of them.
@@ -90,8 +91,11 @@ def canonical_months(
                     hand_over(tx, built, source, record_type, period, job_id, context.run.run_id)
                     if not built.faulty:
                         cursors.clear(tx, source.name, period, waivers.asked_by)
+        metadata = _metadata(lake, built, record_type)
+        if is_dry_run(context.run):
+            metadata |= _would_change(lake, ledger, source, record_type, period, built)
         return dg.MaterializeResult(
-            metadata=_metadata(lake, built, record_type),
+            metadata=metadata,
             data_version=dg.DataVersion(built.content_hash),
             check_results=[_check_result(name, built, record_type) for name in checks.CHECKS],
         )
@@ -167,6 +171,28 @@ def _damaged(built: Built) -> dg.AssetCheckResult:
             "how_to_fix": page_of(CONTROL_DIFFERENCE),
         },
     )
+
+
+def _would_change(
+    lake: LakeResource,
+    ledger: LedgerResource,
+    source: Source,
+    record_type: RecordType,
+    period: str,
+    built: Built,
+) -> dict[str, Any]:
+    """What a delivery of the month would do: the result of a run with the tag of a dry run."""
+    found = preview(ledger.open(), lake.open(), source.name, record_type, {period: built.path})
+    return {
+        f"would_change_{name}": _table(
+            table.slice(0, _SHOWN).to_pylist(), tuple(table.schema.names)
+        )
+        for name, table in (
+            ("documents", found.documents),
+            ("fields", found.fields),
+            ("totals", found.totals),
+        )
+    }
 
 
 _BUCKETS = ("source", "flagged", "excluded")

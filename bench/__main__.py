@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import data
+from bench import data, latency
 
 _HERE = Path(__file__).resolve().parent.parent
 _OWN = sys.executable
@@ -108,6 +108,7 @@ def main() -> None:
             chosen, count = CONTESTANTS[:2], count * options.scale
         results = _rounds(work / "data", count, chosen, options.rounds)
         print_table(results, count)
+        latency.main(temporary)
 
 
 def _rounds(

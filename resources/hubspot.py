@@ -150,7 +150,7 @@ class HubspotClient:
     def ids(self, period: str) -> Iterator[pa.RecordBatch]:
         """The ids of what a listing of the month would bring."""
         for name in self._kinds:
-            found = self._ids(name, period)
+            found = list(self._ids(name, period))
             for page in self._archived(name, self._in_month(name, period)):
                 if page.keys is not None:
                     found += page.keys["id"].to_pylist()
@@ -164,8 +164,11 @@ class HubspotClient:
     def _in_month(self, name: str, period: str) -> Callable[[Record], bool]:
         return lambda one: self._period(name, one) == period
 
-    def _ids(self, name: str, period: str) -> list[str]:
-        """Ids of the month's documents; one without a business date is in the month of creation."""
+    def _ids(self, name: str, period: str) -> dict[str, str]:
+        """The month's documents: id → stamp, as the index has them.
+
+        One without a business date is in the month of its creation.
+        """
         start, end = bounds(period, self._timezone)
         instants = _milliseconds(start), _milliseconds(end)
         if name == DEAL:
@@ -180,7 +183,11 @@ class HubspotClient:
                 *_between(created, *instants),
             ],
         ]
-        return [one.id for one in self._api.search(PLURALS[name], groups)]
+        return self._stamps(name, groups)
+
+    def _stamps(self, name: str, groups: Iterable[Filters]) -> dict[str, str]:
+        found = self._api.search(PLURALS[name], groups, (_MODIFIED,))
+        return {one.id: one.properties.get(_MODIFIED) or "" for one in found}
 
     # -- a window ----------------------------------------------------------------------------
 
@@ -206,9 +213,10 @@ class HubspotClient:
         owners = self._owners_of_changes(window, archived_now)
         seen = _Seen()
         for name in self._kinds:
-            changed = [one.id for one in self._api.search(PLURALS[name], [window])]
+            changed = self._stamps(name, [window])
+            changed |= dict.fromkeys(sorted(owners[name] - changed.keys()), "")
             yield from self._archived(name, archived_now)
-            yield from self._documents(name, [*changed, *sorted(owners[name])], seen)
+            yield from self._documents(name, changed, seen)
         yield from self._surroundings(seen, portal)
 
     def _owners_of_changes(
@@ -248,19 +256,25 @@ class HubspotClient:
             if found:
                 yield self._page(name, answer, len(records), self._keys(name, found))
 
-    def _documents(self, name: str, ids: Iterable[str], seen: "_Seen") -> Iterator[Page]:
-        """Documents by id with all that belongs to them, and tombstones of those that are gone."""
+    def _documents(self, name: str, stamps: dict[str, str], seen: "_Seen") -> Iterator[Page]:
+        """Documents by id with all that belongs to them, and tombstones of those that are gone.
+
+        A tombstone has the stamp that the index has: should HubSpot show the document again, its
+        next landing counts. Where the index has none, an id sweep finds what is gone.
+        """
         plural = PLURALS[name]
-        ids = list(dict.fromkeys(ids))
         gone: list[str] = []
-        for answer, found, missing in self._api.batch(plural, ids, self._select(name)):
+        for answer, found, missing in self._api.batch(plural, stamps, self._select(name)):
             yield self._page(name, answer, len(found), self._keys(name, found))
             gone += missing
         # Archived since the search, or since the index was brought up to date.
         for answer, found, lost in self._api.batch(plural, gone, self._select(name), archived=True):
-            tombstones = [(one, _stamp(answer.server_time)) for one in lost]
+            tombstones = [(one, _stamp(_instant(stamps[one]))) for one in lost if stamps[one]]
             yield self._page(name, answer, len(found), self._keys(name, found, tombstones))
-        there = [one for one in ids if one not in set(gone)]
+            if lost:
+                _log.info("hubspot: %d %s are gone for good, as %s", len(lost), plural, lost[0])
+        lost_or_archived = set(gone)
+        there = [one for one in stamps if one not in lost_or_archived]
         lines: list[str] = []
         targets = [LINE, COMPANY] if name == DEAL else [LINE, COMPANY, DEAL]
         for target in targets:

@@ -53,6 +53,7 @@ from revrec_pipeline.settings import Settings
 ROW_CAP = 100_000
 #: The most ids that a list in a condition may have.
 IDS_PER_QUERY = 1000
+_NEVER = "0001-01-01T00:00:00Z"
 #: Clocks everywhere differ from UTC by whole quarters of an hour.
 _QUARTER = timedelta(minutes=15)
 #: What `deletedrecord` calls our record types, in whichever of its columns and spellings.
@@ -161,7 +162,12 @@ class NetsuiteClient:
         return answer.server_time, offset
 
     def _utc(self, answer: Answer, stamp: str) -> str:
-        """A stamp of the user's clocks in UTC, as text that sorts."""
+        """A stamp of the user's clocks in UTC, as text that sorts.
+
+        A document without a stamp, as imports may leave it, has the lowest version there is.
+        """
+        if not stamp:
+            return _NEVER
         return (_stamp(answer, stamp) - self._distance()).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _distance(self) -> timedelta:
@@ -253,6 +259,10 @@ class NetsuiteClient:
         try:
             found = list(self._by_offset(sql))
         except _TooManyError:
+            if until - since <= timedelta(seconds=1):
+                raise SourceSchemaError(
+                    SOURCE, f"more than {ROW_CAP} records were deleted in the second of {since}"
+                ) from None
             middle = since + (until - since) / 2
             yield from self._deletions(since, middle)
             yield from self._deletions(middle, until)
@@ -292,7 +302,9 @@ class NetsuiteClient:
             self._utc(answer, max(row.modified, parts.modified.get(row.id, "")))
             for row in headers
         ]
-        keys = _keys([row.id for row in headers], versions, [row.day[:7] for row in headers])
+        keys = _keys(
+            [row.id for row in headers], versions, [row.trandate[:7] or None for row in headers]
+        )
         yield _page(name, answer, len(headers), keys)
         yield from parts.pages
 
@@ -358,12 +370,12 @@ class NetsuiteClient:
                 break
             last = value(found.items[-1])
         if received < promised:
-            self._recount(select, where, received)
+            self._recount(select, where, key, received)
 
-    def _recount(self, select: str, where: str, received: int) -> None:
+    def _recount(self, select: str, where: str, key: str, received: int) -> None:
         """Fewer rows came than were promised: that is right only if some are gone since."""
         origin = select[re.search(r"\bFROM\b", select).start() :]  # type: ignore[union-attr]
-        _, found = self._api.query(f"SELECT COUNT(*) AS id {origin} WHERE {where}")
+        _, found = self._api.query(f"SELECT COUNT(DISTINCT {key}) AS id {origin} WHERE {where}")
         if received < int(found.items[0].id):
             raise SourceSchemaError(
                 SOURCE,

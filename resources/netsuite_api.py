@@ -218,7 +218,7 @@ class Row(msgspec.Struct):
     transaction: str = ""
     type: str = ""
     name: str = ""
-    day: str = ""
+    trandate: str = ""
     modified: str = ""
 
 

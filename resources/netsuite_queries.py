@@ -52,8 +52,8 @@ class Column:
 _HEADER = (
     Column("id", "transaction", "id"),
     Column("type", "transaction", "type"),
-    Column("number", "transaction", "tranid"),
-    Column("day", "transaction", "trandate", "day"),
+    Column("tranid", "transaction", "tranid"),
+    Column("trandate", "transaction", "trandate", "day"),
     Column("modified", "transaction", "lastmodifieddate", "instant"),
     Column("status", "transaction", "status"),
     Column("statusname", "transaction", "status", "text"),

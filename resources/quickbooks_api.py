@@ -24,7 +24,7 @@ ORIGIN = "https://quickbooks.api.intuit.com"
 CONCURRENCY = 10
 #: A throttled app is let in again after a minute; there is not always a Retry-After.
 THROTTLE_PAUSE = 60.0
-_THROTTLED, _NOT_PERMITTED = "3001", "3100"
+_THROTTLED = "3001"
 
 T = TypeVar("T")
 

@@ -35,6 +35,8 @@ _ORIGIN = "https://oauth.platform.intuit.com"
 _PATH = "/oauth2/v1/tokens/bearer"
 #: An access token lasts an hour; a new one is fetched so long before its end.
 _MARGIN = timedelta(minutes=2)
+#: Several tries must fit into a lease.
+_READ_TIMEOUT = 30.0
 #: How often to look whether another process has renewed the tokens.
 _POLL = 0.25
 
@@ -121,6 +123,7 @@ class Login:
             concurrency=1,
             sleep=sleep,
             request_id_header="intuit_tid",
+            read_timeout=_READ_TIMEOUT,
         )
         self._token = Token(self._fetch)
         self._last = threading.local()

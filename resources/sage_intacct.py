@@ -3,7 +3,8 @@
 A document is an AR invoice, an AR adjustment or an order entry document with all of its lines.
 Lines have no reliable stamp, so all lines of a changed document are read again. Pages follow each
 other by RECORDNO, for an offset shifts when rows change below it. Nothing is filtered by state;
-what counts is decided in `revrec_pipeline.mapping.sage_intacct`. Calls are in `sage_intacct_api`.
+what counts is decided in `revrec_pipeline.mapping.sage_intacct`. Calls are in `sage_intacct_api`,
+the choice of fields in `sage_intacct_fields`.
 """
 
 import logging
@@ -36,14 +37,14 @@ from resources.sage_intacct_api import (
     tag,
     text,
 )
+from resources.sage_intacct_fields import Selection, described, read_objects, select
 from revrec_pipeline.errors import SettingsError, SourceAuthError, SourceSchemaError
 from revrec_pipeline.lake import KEYS, Page
-from revrec_pipeline.mapping.sage_intacct import (
+from revrec_pipeline.mapping.sage_intacct_settings import (
     LINES,
     OBJECTS,
     ORDER,
     PARENT,
-    STANDARD,
     SageIntacctSettings,
 )
 from revrec_pipeline.periods import first_day, next_period
@@ -58,8 +59,6 @@ _AUDIT, _AUDIT_FIELDS = (
     "AUDITHISTORY",
     ("ID", "OBJECTTYPE", "OBJECTKEY", "ACCESSMODE", "ACCESSTIME"),
 )
-#: What a page's index needs of a document.
-_KEY_FIELDS = ("RECORDNO", "WHENCREATED", "AUWHENCREATED", "WHENMODIFIED")
 _NAMES = {
     "ARINVOICE": "AR invoices",
     "ARINVOICEITEM": "AR invoice lines",
@@ -71,15 +70,6 @@ _NAMES = {
 }
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Selection:
-    """Which fields to select from each raw object."""
-
-    fields: dict[str, tuple[str, ...]]
-    missing: tuple[str, ...]  # fields that are read where there are any, as `ARINVOICE.CURRENCY`
-    wrong: tuple[str, ...]  # complaints about settings
 
 
 @dataclass(slots=True)
@@ -112,7 +102,7 @@ class SageIntacctClient:
         self._settings = settings
         self._api = IntacctApi(secrets, concurrency=settings.concurrency, sleep=sleep)
         self._workers = ThreadPoolExecutor(settings.concurrency, thread_name_prefix=SOURCE)
-        self._selected: _Selection | None = None
+        self._selected: Selection | None = None
         self._formats: Formats | None = None
 
     def __enter__(self) -> Self:
@@ -137,7 +127,7 @@ class SageIntacctClient:
         """
         self._user_formats()
         missing = []
-        for name in (*self._objects(), _AUDIT):
+        for name in (*(OBJECTS[each] for each in read_objects(self._settings)), _AUDIT):
             try:
                 self._probe(name)
             except SourceAuthError:
@@ -148,7 +138,7 @@ class SageIntacctClient:
             raise SettingsError(selection.wrong[0])
         company, entity = self._secrets.company_id, self._secrets.entity_id
         return Connection(
-            account_id=company,
+            account_id=f"{company}/{entity}" if entity else company,
             account_name=f"{company}, entity {entity}" if entity else company,
             api_version=DTD_VERSION,
             missing=(*missing, *selection.missing),
@@ -360,65 +350,24 @@ class SageIntacctClient:
 
     # -- fields ------------------------------------------------------------------------------
 
-    def _objects(self) -> list[str]:
-        """Intacct's objects that these settings read."""
-        kinds = self._settings.kinds
-        return [OBJECTS[name] for kind in kinds for name in (kind, LINES[kind])]
-
     def _fields(self, name: str) -> tuple[str, ...]:
         selection = self._selection()
         if selection.wrong:
             raise SettingsError(selection.wrong[0])
+        if selection.needed:
+            raise SourceSchemaError(
+                SOURCE, f"the company has no {selection.needed[0]} that we may read"
+            )
         return selection.fields[name]
 
-    def _selection(self) -> _Selection:
+    def _selection(self) -> Selection:
         """What this company lets us select; asked once per client."""
         if self._selected is None:
-            self._selected = self._select()
+            known = {name: self._lookup(name) for name in described(self._settings)}
+            self._selected = select(known, self._settings)
             for missing in self._selected.missing:
                 _log.info("sage_intacct: the company has no %s that we may read", missing)
         return self._selected
-
-    def _select(self) -> _Selection:
-        lookups = self._settings.lookups()
-        names = {name for kind in self._settings.kinds for name in (kind, LINES[kind])}
-        related = {
-            path.partition(".")[0]
-            for places in lookups.values()
-            for _, path in places
-            if "." in path
-        }
-        known: dict[str, set[str]] = {name: self._lookup(OBJECTS[name]) for name in sorted(names)}
-        for owner in sorted(related):
-            there = {f"{owner}.{name}" for name in self._lookup(owner)}
-            for name in names:
-                known[name] |= there
-        fields = {name: [each for each in STANDARD[name] if each in known[name]] for name in names}
-        missing = [
-            f"{OBJECTS[name]}.{each}"
-            for name in sorted(names)
-            for each in STANDARD[name]
-            if each not in known[name]
-        ]
-        for name in sorted(names):
-            needed = ("RECORDNO", PARENT[name]) if name in PARENT else _KEY_FIELDS
-            lacking = [each for each in needed if each not in fields[name]]
-            if lacking:
-                raise SourceSchemaError(SOURCE, f"{OBJECTS[name]} has no field {lacking[0]}")
-        wrong = []
-        for setting, places in lookups.items():
-            found = [(name, path) for name, path in places if path in known[name]]
-            for name, path in found:
-                if path not in fields[name]:
-                    fields[name].append(path)
-            if not found:
-                owners = " nor ".join(dict.fromkeys(OBJECTS[name] for name, _ in places))
-                wrong.append(
-                    f"[sources.sage_intacct] {setting}: no field {places[0][1]!r} in {owners}"
-                )
-        return _Selection(
-            {name: tuple(chosen) for name, chosen in fields.items()}, tuple(missing), tuple(wrong)
-        )
 
     def _lookup(self, name: str) -> set[str]:
         """The fields of an object."""

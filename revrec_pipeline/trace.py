@@ -7,6 +7,7 @@ record was received on. Nothing here decides anything.
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -438,13 +439,15 @@ def _pages(
 
 def _page(landing: str, object_: str, row: Row, record: str) -> Row:
     body = row.pop("body")
-    cut = _cut_csv if row.pop("format") == "csv" else _cut_json
+    cut = {"csv": _cut_csv, "xml": _cut_xml}.get(row.pop("format"), _cut_json)
+    # QuickBooks numbers each kind of document apart, so its ids are `INV-130` and `CM-130` here.
+    found = cut(body, object_, record) or cut(body, object_, record.rpartition("-")[2])
     return {
         "object": object_,
         "landing": landing,
         **row,
         "server_time": as_text(row["server_time"]),
-        "record": cut(body, object_, record),
+        "record": found,
     }
 
 
@@ -458,6 +461,29 @@ def _cut_csv(body: str, object_: str, record: str) -> str | None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([heading, row])
     return text.getvalue().rstrip("\n")
+
+
+_TAG = re.compile(r"<(?P<end>/?)(?P<name>[A-Za-z_][\w:.-]*)[^<>]*?(?P<empty>/?)>")
+
+
+def _cut_xml(body: str, object_: str, record: str) -> str | None:
+    """The text of the element that has a child with its own id, as it stands on its page."""
+    starts: list[tuple[str, int, int]] = []  # name, and where the tag begins and ends
+    owners: list[int] = []  # the depth of elements whose id was found
+    for tag in _TAG.finditer(body):
+        if tag["empty"]:
+            continue
+        if not tag["end"]:
+            starts.append((tag["name"], *tag.span()))
+            continue
+        if not starts:
+            return None
+        name, begins, ends = starts.pop()
+        if owners and owners[-1] == len(starts) + 1:
+            return body[begins : tag.end()]
+        if body[ends : tag.start()] == record and _rank(name, object_) < _OTHER:
+            owners.append(len(starts))
+    return None
 
 
 def _cut_json(body: str, object_: str, record: str) -> str | None:

@@ -91,14 +91,14 @@ def test_killed_a_hundred_times_the_ledger_is_that_of_an_undisturbed_run(
     killed = Home(tmp_path / "killed", sandbox.env).prepare()
     each = -(-KILLS // (4 * len(SOURCES)))
     kills = 0
-    listings = [
-        (("command", "sync", source, "--from", MONTH, "--to", MONTH), source) for source in SOURCES
-    ] + [(("daemon", f"sync_{source}", "2026-04"), source) for source in SOURCES]
-    changes = [(("command", "sync", source), source) for source in SOURCES] + [
-        (("daemon", f"changes_{source}"), source) for source in SOURCES
+    listings = [("command", "sync", name, "--from", MONTH, "--to", MONTH) for name in SOURCES] + [
+        ("daemon", f"sync_{name}", "2026-04") for name in SOURCES
+    ]
+    changes = [("command", "sync", name) for name in SOURCES] + [
+        ("daemon", f"changes_{name}") for name in SOURCES
     ]
     for wave in (listings, changes):
-        for what, source in wave:
+        for what in wave:
             seconds = calm.do(children, *what)
             for _ in range(each):
                 child = children.start(what[0], killed.environment, *what[1:])
@@ -106,7 +106,7 @@ def test_killed_a_hundred_times_the_ledger_is_that_of_an_undisturbed_run(
                     children.kill(child)
                     kills += 1
             killed.do(children, *what)
-            assert killed.told(children) == calm.told(children), f"{source}, {what}, seed {seed}"
+        assert killed.told(children) == calm.told(children), f"seed {seed}"
         sandbox.command("story")
-        sandbox.command("advance", seconds=3600)
+        sandbox.command("advance", seconds=4 * 3600)  # Sage Intacct lags by two
     assert kills >= KILLS * 0.8, "the machine was too uneven to be killed in the middle"

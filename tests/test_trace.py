@@ -148,3 +148,20 @@ def test_a_record_of_a_csv_page_is_its_row_with_the_heading() -> None:
     page = 'Id,Name\n006A,"Acme, Inc."\n006B,Other\n'
     assert trace._cut_csv(page, "opportunity", "006A") == 'Id,Name\n006A,"Acme, Inc."'
     assert trace._cut_csv(page, "opportunity", "006C") is None
+
+
+def test_a_record_of_an_xml_page_is_its_element() -> None:
+    page = (
+        '<?xml version="1.0"?><response><data count="2">'
+        "<ARINVOICE><RECORDNO>43</RECORDNO><TERM/></ARINVOICE>"
+        "<ARINVOICE><PARENTKEY>43</PARENTKEY><RECORDNO>44</RECORDNO><X><Y>1</Y></X></ARINVOICE>"
+        "</data></response>"
+    )
+    assert trace._cut_xml(page, "invoice", "44") == (
+        "<ARINVOICE><PARENTKEY>43</PARENTKEY><RECORDNO>44</RECORDNO><X><Y>1</Y></X></ARINVOICE>"
+    )
+    assert trace._cut_xml(page, "invoice", "43") == (
+        "<ARINVOICE><RECORDNO>43</RECORDNO><TERM/></ARINVOICE>"
+    )
+    assert trace._cut_xml(page, "invoice", "45") is None
+    assert trace._cut_xml("</broken>", "invoice", "45") is None

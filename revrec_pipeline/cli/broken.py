@@ -9,7 +9,7 @@ from revrec_pipeline.cli.output import print_json, print_table
 from revrec_pipeline.ledger import standing
 
 
-@click.command(short_help="What is broken now: failed months, what waits too long.")
+@click.command(short_help="What is broken now: failed months, and what waits too long.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 def broken(as_json: bool) -> None:
     """List failed months and whatever waits for longer than it should.

@@ -25,6 +25,8 @@ from revrec_pipeline.sources import SOURCES
 
 _MARKER = ".made-by-revrec-demo"
 _FIRST, _LAST, _OPENED = "2023-07", "2026-06", "2026-07"
+#: Sage Intacct promises its changes only after two hours.
+_LATER = 3 * 3600
 _SETTINGS = """\
 # Written by `revrec demo`; the settings of the sandbox's company.
 [site]
@@ -159,8 +161,8 @@ def _sandbox() -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _tell_story(origin: str) -> None:
-    """Change what the sandbox's story changes, and let an hour pass there."""
-    for command in ({"op": "story"}, {"op": "advance", "seconds": 3600}):
+    """Change what the sandbox's story changes, and let some hours pass there."""
+    for command in ({"op": "story"}, {"op": "advance", "seconds": _LATER}):
         answer = requests.post(f"{origin}/_control", json=command, timeout=30)
         answer.raise_for_status()
         if command["op"] == "story":

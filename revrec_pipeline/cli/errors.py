@@ -114,9 +114,10 @@ def print_errors(found: list[dict[str, Any]]) -> None:
     width = max(len(str(error["id"])) for error in ordered)
     for error in ordered:
         state = error["severity"] if error["status"] == "open" else error["status"]
-        click.echo(
+        print_note(
             f"{error['id']:>{width}}  {state}, {error['source']} {error['record_type']}"
-            f"{' ' + error['period'] if error['period'] else ''}, {error['code']}"
+            f"{' ' + error['period'] if error['period'] else ''}, {error['code']}",
+            0,
         )
         for text in (error["message"], error["url"], error["reason"] and f"({error['reason']})"):
             if text:

@@ -18,9 +18,12 @@ from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
+from revrec_pipeline import instances
 from revrec_pipeline.cli.home import open_home
+from revrec_pipeline.cli.outside import explain
 from revrec_pipeline.cli.progress import Progress, progress
 from revrec_pipeline.errors import RevrecError
+from revrec_pipeline.settings import Settings
 from revrec_pipeline.sources import SOURCES
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ def sync_sources(names: Sequence[str], span: "Span", *, dry_run: bool = False) -
     if at_once <= 1:
         with progress() as shown:
             return [_sync(name, span, shown, dry_run=dry_run) for name in names]
+    _create_dagster_storage()
     context = get_context("fork")
     told: SimpleQueue[_Told] = context.SimpleQueue()
     with ProcessPoolExecutor(
@@ -61,6 +65,15 @@ def sync_sources(names: Sequence[str], span: "Span", *, dry_run: bool = False) -
             raise RevrecError(
                 "a process that synced a source was killed; run the same command again"
             ) from error
+
+
+def _create_dagster_storage() -> None:
+    """Two workers that create the tables of a new home at the same time fail one another."""
+    import dagster as dg
+
+    instances.prepare(Settings.load())
+    with dg.DagsterInstance.get() as instance:
+        instance.get_runs_count()
 
 
 def _show(
@@ -96,8 +109,11 @@ def _work(name: str, span: "Span", dry_run: bool) -> "Outcome":
 
     try:
         return _sync(name, span, _Relay(SOURCES[name].title), dry_run=dry_run)
-    except RevrecError as error:
-        return Outcome(name, failures=[str(error)])
+    except Exception as error:
+        reason = str(error) if isinstance(error, RevrecError) else explain(error)
+        if reason is None:
+            raise
+        return Outcome(name, failures=[reason])
 
 
 def _sync(name: str, span: "Span", shown: Progress, *, dry_run: bool) -> "Outcome":

@@ -279,7 +279,8 @@ CREATE OR REPLACE MACRO from_minor(units, currency) AS TRY((units::DECIMAL(14, 0
     CASE minor_digits(currency) WHEN 0 THEN 1::DECIMAL(4, 3)
         WHEN 3 THEN 0.001::DECIMAL(4, 3) ELSE 0.01::DECIMAL(4, 3) END)::DECIMAL(18, 4));
 
-CREATE OR REPLACE VIEW shared AS
+-- A table, for it is read twice: once to cut the shares, once to show them.
+CREATE OR REPLACE TEMP TABLE shared AS
 SELECT *,
     TRY(minor_units(commission, currency)) AS total,
     TRY(minor_units(commission * exchange_rate::DECIMAL(20, 12), {home})) AS home_total

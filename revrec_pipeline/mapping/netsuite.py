@@ -212,7 +212,7 @@ def _order_rows(settings: NetsuiteSettings, site: Site) -> str:
         FROM dated
     )
     SELECT {_lineage(RecordType.SALES, settings, site)},
-        number AS order_number, key AS order_item_number, number AS order_name,
+        tranid AS order_number, key AS order_item_number, tranid AS order_name,
         {_products(settings)}, NULL::VARCHAR AS product_family,
         {_value(settings, "product_type_field")} AS product_type,
         billed_on AS order_start_date,
@@ -233,7 +233,7 @@ def _order_rows(settings: NetsuiteSettings, site: Site) -> str:
 def _billing_rows(settings: NetsuiteSettings, site: Site) -> str:
     order_number, order_item, contract_date = "from_order", "from_order_line", "from_order_date"
     if settings.invoice_equals_contract:
-        order_number = f"CASE object WHEN '{INVOICE}' THEN number ELSE from_invoice END"
+        order_number = f"CASE object WHEN '{INVOICE}' THEN tranid ELSE from_invoice END"
         order_item = f"CASE object WHEN '{INVOICE}' THEN key ELSE from_invoice_line END"
         contract_date = f"CASE object WHEN '{INVOICE}' THEN billed_on ELSE from_invoice_date END"
     elif settings.order_number_field:
@@ -247,7 +247,7 @@ def _billing_rows(settings: NetsuiteSettings, site: Site) -> str:
         {order_number} AS order_number, {order_item} AS order_item_number,
         {contract_date} AS contract_date,
         {_products(settings)},
-        billed_on AS billing_date, number AS invoice_number, amount, currency,
+        billed_on AS billing_date, tranid AS invoice_number, amount, currency,
         {start} AS service_start_date, {_ends(settings, start)} AS service_end_date,
         units::DECIMAL(28, 12) AS quantity,
         CASE object WHEN '{CREDIT}' THEN from_invoice END AS reference_invoice_number,
@@ -261,7 +261,7 @@ def _billing_rows(settings: NetsuiteSettings, site: Site) -> str:
 def _lineage(record_type: RecordType, settings: NetsuiteSettings, site: Site) -> str:
     customer = f"coalesce({_value(settings, 'customer_id_field')}, entity)"
     return f"""
-        'netsuite' AS source, '{record_type}' AS record_type, left(day, 7) AS period,
+        'netsuite' AS source, '{record_type}' AS record_type, left(trandate, 7) AS period,
         CASE type WHEN 'CustInvc' THEN 'invoice' WHEN 'CashSale' THEN 'cash_sale'
             WHEN 'CustCred' THEN 'credit_memo' WHEN 'CashRfnd' THEN 'cash_refund'
             WHEN 'SalesOrd' THEN 'sales_order' END AS document_type,
@@ -277,7 +277,7 @@ def _lineage(record_type: RecordType, settings: NetsuiteSettings, site: Site) ->
 
 def _dated(settings: NetsuiteSettings) -> str:
     """The lines, with the day that counts."""
-    day = "try_cast(day AS DATE)"
+    day = "try_cast(trandate AS DATE)"
     if settings.paid_invoices_only:
         day = f"coalesce(CASE object WHEN '{INVOICE}' THEN try_cast(closed AS DATE) END, {day})"
     return f"SELECT *, {day} AS billed_on FROM netsuite_line"

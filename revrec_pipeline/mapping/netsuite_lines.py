@@ -14,7 +14,7 @@ from revrec_pipeline.mapping.sql import literal
 
 #: What a page of headers shows, beside the columns that settings name.
 HEADER_COLUMNS = (
-    "id", "type", "number", "day", "modified", "status", "statusname", "posting", "voided",
+    "id", "type", "tranid", "trandate", "modified", "status", "statusname", "posting", "voided",
     "total", "entity", "companyname", "altname", "currency", "closed",
 )  # fmt: skip
 #: What a page of lines shows, beside those.

@@ -1,160 +1,26 @@
 """Sage Intacct: AR invoices and adjustments as billing lines, order entry documents as order lines.
 
-What is here: which fields are read, when a document counts, in which currency and with which sign,
-and how document discounts and tax rows reach the lines. Facts and their evidence:
-reference/sage-intacct.md. How a page becomes records is in `sage_intacct_pages`, how pages are
-fetched in `resources.sage_intacct`.
+What is here: when a document counts, in which currency and with which sign, and how document
+discounts and tax rows reach the lines. Facts and their evidence: reference/sage-intacct.md. Which
+fields are read is in `sage_intacct_settings`, how a page becomes records in `sage_intacct_pages`,
+how pages are fetched in `resources.sage_intacct`.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal, Self
-
 import duckdb
-from pydantic import Field, StringConstraints, model_validator
 
-from revrec_pipeline.mapping import Site, Source, SourceSettings
+from revrec_pipeline.mapping import Needs, Site, Source, SourceSettings
 from revrec_pipeline.mapping.sage_intacct_pages import create_records
+from revrec_pipeline.mapping.sage_intacct_settings import (
+    ADJUSTMENT,
+    INVOICE,
+    LINES,
+    OBJECTS,
+    ORDER,
+    STANDARD,
+    SageIntacctSettings,
+)
 from revrec_pipeline.mapping.sql import identifier, literal, quotient, term_end, text_list
 from revrec_pipeline.model import RecordType
-
-INVOICE, ADJUSTMENT, ORDER = "invoice", "adjustment", "order"
-#: The raw object with the lines of a document.
-LINES: Mapping[str, str] = {kind: f"{kind}_line" for kind in (INVOICE, ADJUSTMENT, ORDER)}
-#: Raw object → Intacct's object, which is also the element of a record.
-OBJECTS: Mapping[str, str] = {
-    INVOICE: "ARINVOICE",
-    LINES[INVOICE]: "ARINVOICEITEM",
-    ADJUSTMENT: "ARADJUSTMENT",
-    LINES[ADJUSTMENT]: "ARADJUSTMENTITEM",
-    ORDER: "SODOCUMENT",
-    LINES[ORDER]: "SODOCUMENTENTRY",
-}
-#: The field of a line that names its document's RECORDNO.
-PARENT: Mapping[str, str] = {
-    LINES[INVOICE]: "RECORDKEY",
-    LINES[ADJUSTMENT]: "RECORDKEY",
-    LINES[ORDER]: "DOCHDRNO",
-}
-_STAMPS = ("WHENCREATED", "AUWHENCREATED", "WHENMODIFIED")
-_HEADER = ("RECORDNO", "STATE", *_STAMPS, "BASECURR", "CURRENCY", "MEGAENTITYID", "RECORD_URL")
-_LINE = ("RECORDNO", "LINE_NO", "ITEMID", "ITEMNAME", "REVRECSTARTDATE", "REVRECENDDATE")
-_AR_HEADER = (
-    *_HEADER,
-    *("RECORDID", "CUSTOMERID", "CUSTOMERNAME", "DOCNUMBER", "MODULEKEY", "WHENPAID"),
-    *("TOTALENTERED", "TRX_TOTALENTERED"),
-)
-_AR_LINE = (
-    *_LINE,
-    *("RECORDKEY", "ENTRYDESCRIPTION", "AMOUNT", "TRX_AMOUNT", "SUBTOTAL", "PARENTENTRY"),
-)
-#: Fields that are read, by raw object. A company without revenue management, several currencies or
-#: several entities lacks some of them.
-STANDARD: Mapping[str, tuple[str, ...]] = {
-    INVOICE: _AR_HEADER,
-    LINES[INVOICE]: _AR_LINE,
-    ADJUSTMENT: _AR_HEADER,
-    LINES[ADJUSTMENT]: _AR_LINE,
-    ORDER: (*_HEADER, "DOCPARID", "DOCNO", "CUSTVENDID", "CUSTVENDNAME"),
-    LINES[ORDER]: (
-        *_LINE,
-        *("DOCHDRNO", "ITEMDESC", "QUANTITY", "PRICE", "TRX_PRICE", "TOTAL", "TRX_VALUE"),
-    ),
-}
-
-_Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
-_HeaderPath = Annotated[str, StringConstraints(pattern=r"^(CUSTOMER\.)?[A-Za-z][A-Za-z0-9_]*$")]
-_LinePath = Annotated[str, StringConstraints(pattern=r"^(ITEM\.)?[A-Za-z][A-Za-z0-9_]*$")]
-_Path = Annotated[str, StringConstraints(pattern=r"^((CUSTOMER|ITEM)\.)?[A-Za-z][A-Za-z0-9_]*$")]
-_Places = tuple[tuple[str, str], ...]
-
-
-class SageIntacctSettings(SourceSettings):
-    """`[sources.sage_intacct]`."""
-
-    #: Each invoice is also its own sales order, with the dates of its lines.
-    invoice_equals_contract: bool = False
-    #: Order entry transaction definitions whose documents are sales orders (`Sales Order`).
-    order_documents: tuple[str, ...] = ()
-    #: Those whose documents take orders back: their quantities are positive and count negative.
-    return_documents: tuple[str, ...] = ()
-    #: States in which an order counts; without any, all but drafts and what awaits approval.
-    closed_stages: tuple[str, ...] = ()
-    #: Only paid invoices count, dated by the day of payment (rule `not_paid`).
-    paid_invoices_only: bool = False
-    #: Invoices over nothing are left out (rule `zero_invoice`).
-    discard_zero_invoices: bool = False
-    #: Entities (MEGAENTITYID) whose documents stay out (rule `excluded_business_entity`).
-    exclude_business_entities: tuple[str, ...] = ()
-    #: What a positive total of an AR adjustment means: more that the customer owes, or a credit.
-    adjustment_sign: Literal["balance", "credit"] = "balance"
-    #: Where the order number stands on an AR invoice or adjustment.
-    order_number_field: _Name | None = None
-    #: Where the CRM's id of the customer is kept; it becomes the customer id.
-    customer_id_field: _HeaderPath | None = None
-    #: Where the CRM's code of the product is kept; it becomes the product code.
-    product_id_field: _LinePath | None = None
-    #: Months of service, for lines without an end date.
-    term_field: _LinePath | None = None
-    #: RevRec's product type of an order line.
-    product_type_field: _LinePath | None = None
-    #: Also tell the tax of each line, from the tax rows below it.
-    tax_enabled: bool = False
-    #: Further columns: heading → field of the line, else of its document.
-    custom_fields: dict[str, _Path] = Field(default_factory=dict)
-    #: Requests in flight; performance tier 1 takes about two.
-    concurrency: int = Field(default=2, ge=1, le=20)
-
-    @model_validator(mode="after")
-    def _one_meaning(self) -> Self:
-        both = sorted(set(self.order_documents) & set(self.return_documents))
-        if both:
-            raise ValueError(f"{both[0]!r} is in order_documents and in return_documents")
-        if self.invoice_equals_contract and self.documents:
-            raise ValueError(
-                "invoice_equals_contract and order_documents would both make sales orders; "
-                "choose one"
-            )
-        return self
-
-    @property
-    def documents(self) -> tuple[str, ...]:
-        """The transaction definitions that are read."""
-        return self.order_documents + self.return_documents
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The documents that are read, as raw objects."""
-        return (INVOICE, ADJUSTMENT, ORDER) if self.documents else (INVOICE, ADJUSTMENT)
-
-    def lookups(self) -> dict[str, _Places]:
-        """For each setting that names a field: (raw object, path) of the places to look, in order.
-
-        A company may lack some of them. Custom fields stand under `custom_fields.<heading>`.
-        """
-        found: dict[str, _Places] = {}
-        lines = [LINES[kind] for kind in self.kinds]
-        for name, objects in (
-            ("order_number_field", (INVOICE, ADJUSTMENT)),
-            ("customer_id_field", self.kinds),
-            ("product_id_field", lines),
-            ("term_field", lines),
-            ("product_type_field", lines),
-        ):
-            path = getattr(self, name)
-            if path is not None:
-                found[name] = _at(objects, path)
-        for heading, path in self.custom_fields.items():
-            places: list[str] = []
-            if not path.startswith("CUSTOMER."):
-                places += lines
-            if not path.startswith("ITEM."):
-                places += self.kinds
-            found[f"custom_fields.{heading}"] = _at(places, path)
-        return found
-
-
-def _at(objects: Iterable[str], path: str) -> _Places:
-    return tuple((name, path) for name in objects)
 
 
 def _record_types(settings: SourceSettings) -> tuple[RecordType, ...]:
@@ -165,13 +31,31 @@ def _record_types(settings: SourceSettings) -> tuple[RecordType, ...]:
     return (RecordType.INVOICES,)
 
 
+def _needs(settings: SourceSettings) -> Needs:
+    """Order entry is read where orders come from it; an invoice is a sale where it is a contract.
+
+    A company without order entry has no such objects, or no permission for them.
+    """
+    if not isinstance(settings, SageIntacctSettings):
+        raise TypeError(f"these are not Intacct's settings: {type(settings).__name__}")
+    sold = (RecordType.SALES,) if settings.invoice_equals_contract else ()
+    feeds = {
+        INVOICE: (RecordType.INVOICES, *sold),
+        ADJUSTMENT: (RecordType.INVOICES,),
+        ORDER: (RecordType.SALES,),
+    }
+    objects = tuple(name for kind in settings.kinds for name in (kind, LINES[kind]))
+    return objects, {kind: feeds[kind] for kind in settings.kinds}
+
+
 def rows(
     db: duckdb.DuckDBPyConnection, record_type: RecordType, settings: SourceSettings, site: Site
 ) -> None:
     """Create the view `rows`; see `mapping.Source.rows`."""
     if record_type not in _record_types(settings) or not isinstance(settings, SageIntacctSettings):
         raise TypeError(f"sage_intacct has no {record_type} with these settings")
-    paths = {name: list(standard) for name, standard in STANDARD.items()}
+    objects, _ = _needs(settings)
+    paths = {name: list(STANDARD[name]) for name in objects}
     for places in settings.lookups().values():
         for name, path in places:
             if path not in paths[name]:
@@ -496,6 +380,7 @@ def _order_rows(settings: SageIntacctSettings) -> str:
     CREATE TABLE order_document AS
     SELECT header.*, current.version, day(it."WHENCREATED") AS created_on,
         currency_of(it."CURRENCY", it."BASECURR") AS currency,
+        in_document(it."TRX_TOTAL", it."TOTAL", it."CURRENCY", it."BASECURR") AS total,
         CASE WHEN list_contains({text_list(settings.return_documents)}, it."DOCPARID")
             THEN -1 ELSE 1 END AS direction,
         coalesce(early_rule(it."STATE", it."MEGAENTITYID"), stage_rule(it."STATE"),
@@ -504,16 +389,27 @@ def _order_rows(settings: SageIntacctSettings) -> str:
     JOIN current ON current.object = '{ORDER}' AND current.id = header.it."RECORDNO"
         AND current.landing = header.landing AND current.page = header.page;
 
-    CREATE VIEW order_item AS
-    SELECT line.landing, line.page, line.it, NULL::VARCHAR AS rule,
+    CREATE TABLE order_row AS
+    SELECT line.landing, line.page, line.it, line.it."DOCHDRNO" AS parent,
         (try_cast(line.it."QUANTITY" AS DECIMAL(28, 12)) * document.direction)::DECIMAL(28, 12)
             AS units,
-        (in_document(line.it."TRX_VALUE", line.it."TOTAL",
-            document.it."CURRENCY", document.it."BASECURR")
-            * document.direction)::DECIMAL(18, 4) AS amount
+        in_document(line.it."TRX_VALUE", line.it."TOTAL",
+            document.it."CURRENCY", document.it."BASECURR") AS recorded,
+        document.total, document.direction
     FROM intacct_{LINES[ORDER]} AS line
     JOIN order_document AS document
         ON document.landing = line.landing AND document.it."RECORDNO" = line.it."DOCHDRNO";
+
+    CREATE VIEW order_sum AS
+    SELECT landing, parent, sum(recorded) AS recorded_total FROM order_row GROUP BY ALL;
+
+    -- Discounts on the whole document are subtotals, which are not read. What is less than its
+    -- lines has one, so nobody knows the amounts: the order is flagged.
+    CREATE VIEW order_item AS
+    SELECT landing, page, it, parent, units, NULL::VARCHAR AS rule,
+        CASE WHEN total < recorded_total THEN NULL ELSE recorded * direction
+            END::DECIMAL(18, 4) AS amount
+    FROM order_row JOIN order_sum USING (landing, parent);
 
     CREATE VIEW rows AS
     SELECT {_lineage(RecordType.SALES, ORDER, customer)},
@@ -536,7 +432,7 @@ def _order_rows(settings: SageIntacctSettings) -> str:
         {_custom_fields(settings, ORDER)} AS custom_fields
     FROM order_document AS document
     LEFT JOIN order_item AS line
-        ON line.landing = document.landing AND line.it."DOCHDRNO" = document.it."RECORDNO"
+        ON line.landing = document.landing AND line.parent = document.it."RECORDNO"
     """
 
 
@@ -544,14 +440,13 @@ SOURCE = Source(
     name="sage_intacct",
     title="Sage Intacct",
     objects=tuple(OBJECTS),
-    # Where invoices are contracts, an invoice yields sales as well; where orders are read, it must
-    # not. The rows are those of the billing lines, which tell of a lost invoice either way.
     documents={
-        INVOICE: (RecordType.INVOICES,),
+        INVOICE: (RecordType.INVOICES, RecordType.SALES),
         ADJUSTMENT: (RecordType.INVOICES,),
         ORDER: (RecordType.SALES,),
     },
     settings=SageIntacctSettings,
     record_types=_record_types,
     rows=rows,
+    needs=_needs,
 )

@@ -7,13 +7,13 @@ reach the home currency. Which fields are read is in `salesforce_reads`.
 import duckdb
 
 from revrec_pipeline.mapping import Site
+from revrec_pipeline.mapping.salesforce_line_sources import OPPORTUNITY
 from revrec_pipeline.mapping.salesforce_pages import create_records
 from revrec_pipeline.mapping.salesforce_reads import (
     COMMISSION,
     CURRENCY,
     CURRENCY_TYPE,
     DATED_RATE,
-    OPPORTUNITY,
     OPPORTUNITY_CONTRACT,
     OPPORTUNITY_ORDER,
     SPLIT,

@@ -1,6 +1,6 @@
 """Salesforce pages as records: JSON of the REST API and CSV of the Bulk API 2.0 in one form.
 
-A record's values are text here; what they mean is in `mapping.salesforce`.
+A record's values are text here; what they mean is in `salesforce_sales`, `salesforce_commissions`.
 """
 
 import json

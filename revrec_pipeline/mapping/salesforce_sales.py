@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import duckdb
 
 from revrec_pipeline.mapping import Site
+from revrec_pipeline.mapping.salesforce_line_sources import LineSource
 from revrec_pipeline.mapping.salesforce_pages import create_records
-from revrec_pipeline.mapping.salesforce_reads import CURRENCY, LineSource, Place, line_source
+from revrec_pipeline.mapping.salesforce_reads import CURRENCY, Place, line_source
 from revrec_pipeline.mapping.salesforce_reads import lookups as lookups_of
 from revrec_pipeline.mapping.salesforce_settings import SalesforceSettings
 from revrec_pipeline.mapping.sql import identifier, literal, quotient, term_end

@@ -83,11 +83,12 @@ class NetsuiteSandbox:
         """`story`, `add`, `void`, `edit`, `delete`, also of one line (`edit_line`, `delete_line`).
 
         Documents are named by `number` or `id`, lines by `position` (from 0) in their document.
-        `reverse` voids by a journal of a `day`; `bulk` adds `count` invoices on a `day`;
-        `edit_master` changes a customer or an item; `deletion` records that some record was
-        deleted; `configure` sets the `zone` of the
-        user's clocks, the features that the account goes `without`, how many requests it may have
-        at a time (`concurrency`) and how long each takes (`latency`); `expire` ends all tokens.
+        `reverse` voids by a journal of a `day`, `bulk` adds `count` invoices on a `day`,
+        `edit_master` changes a customer or an item, `erase_stamps` takes a document's modified
+        dates, and `deletion` records that some record was deleted. `configure` sets the `zone` of
+        the user's clocks, the features that the account goes `without`, how many requests it may
+        have at a time (`concurrency`) and how long each takes (`latency`); `expire` ends all
+        tokens.
         """
         books = self._books
         self._changed |= command.get("op") not in ("configure", "expire")
@@ -109,6 +110,8 @@ class NetsuiteSandbox:
                     books.delete_line(self._line(command))
                 case "void":
                     books.void(self._document(command))
+                case "erase_stamps":
+                    books.erase_stamps(self._document(command))
                 case "reverse":
                     return {"id": str(books.reverse(self._document(command), command["day"]))}
                 case "bulk":

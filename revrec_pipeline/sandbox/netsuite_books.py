@@ -426,6 +426,16 @@ class Books:
             void="T",
         )
 
+    def erase_stamps(self, transaction: int) -> None:
+        """Header and lines lose their stamps: so some imports leave them."""
+        for table, key, stamp in (
+            ("transaction", "id", "lastmodifieddate"),
+            ("transactionline", "transaction", "linelastmodifieddate"),
+        ):
+            self._db.execute(
+                f"UPDATE [{table}] SET [{stamp}] = NULL WHERE [{key}] = ?", [transaction]
+            )
+
     def find(self, number: str) -> int:
         """The id of the document with that number."""
         return int(self._one("SELECT id FROM [transaction] WHERE tranid = ?", number))

@@ -27,6 +27,12 @@ _FUNCTIONS = frozenset(
     "count max min sum avg nvl coalesce to_char to_date to_timestamp upper lower substr length "  # noqa: SIM905
     "abs round trim".split()
 )
+#: Words that may not name a column, as at Oracle, whose database is behind it.
+_RESERVED = frozenset(
+    "access char check column comment current date day decimal default file float index integer "  # noqa: SIM905
+    "level long mode month number option prior raw resource row rows session size start table "
+    "uid user values view year".split()
+)
 _CONSTANTS = {"current_timestamp": "now_here()", "sysdate": "now_here()"}
 _FORMATS = {"YYYY-MM-DD": "%Y-%m-%d", "YYYY-MM-DD HH24:MI:SS": "%Y-%m-%d %H:%M:%S"}
 _STORED = "%Y-%m-%d %H:%M:%S"
@@ -190,6 +196,8 @@ def _translate(suiteql: str) -> tuple[str, dict[str, str]]:
             if low not in _FUNCTIONS:
                 raise SuiteQLError(f"Unknown function {token}.")
             out.append("coalesce" if low == "nvl" else low)
+        elif low in _RESERVED and out[-1:] == ["as"]:
+            raise SuiteQLError(f"Invalid or unsupported search: {token} is a reserved word.")
         elif low in _KEYWORDS:
             out.append(low)
         else:

@@ -2,7 +2,7 @@
 
 Most opportunities follow a pattern over the months and customers of `company`. The table `_SPECIAL`
 holds those that each show one thing that real orgs do. What follows from opportunities (orders,
-quotes, contracts, splits) is in `salesforce_deals`.
+quotes, contracts) is in `salesforce_deals`, what is paid for it in `salesforce_costs`.
 """
 
 from datetime import UTC, date, datetime, time, timedelta
@@ -12,6 +12,7 @@ from typing import Any
 from revrec_pipeline.currency import exponent
 from revrec_pipeline.periods import first_day, next_period, period_range
 from revrec_pipeline.sandbox import company
+from revrec_pipeline.sandbox.salesforce_costs import fill_costs
 from revrec_pipeline.sandbox.salesforce_deals import fill_deals
 from revrec_pipeline.sandbox.salesforce_org import ORG_ID, Org
 
@@ -137,7 +138,7 @@ def fill(org: Org) -> None:
         [withdrawn],
     )
     org.delete("OpportunityLineItem", line, hard=False, at=cleaned)
-    fill_deals(org)
+    fill_costs(org, fill_deals(org))
 
 
 def story(org: Org) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""What the sandbox's org holds beside opportunities: orders, quotes, contracts, splits, rates.
+"""What the sandbox's org holds beside opportunities: orders, quotes, contracts.
 
 All of it is made from the opportunities of `salesforce_data`, so that whichever line source is
 chosen, the same customers buy the same products. The functions named after a trap make the records
-that show it.
+that show it. Splits, commissions and rates are in `salesforce_costs`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,13 +12,10 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from revrec_pipeline.currency import exponent
-from revrec_pipeline.periods import period_range
 from revrec_pipeline.sandbox import company
 from revrec_pipeline.sandbox.salesforce_org import Org
 
 _PRICE_DECIMALS = Decimal("1e-8")
-#: The corporate currency has no dated rates; those of Kuwait were entered from this month on.
-_FIRST_KWD_RATE = "2025-10"
 _LINE_FIELDS = (
     "Id",
     "Product2Id",
@@ -32,7 +29,7 @@ _LINE_FIELDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Deal:
+class Deal:
     """An opportunity with its lines, as they stand."""
 
     number: int
@@ -48,9 +45,8 @@ class _Deal:
     lines: tuple[Mapping[str, Any], ...]
 
 
-def fill_deals(org: Org) -> None:
-    """Give an org with opportunities all that follows from them."""
-    _rates(org)
+def fill_deals(org: Org) -> list[Deal]:
+    """Give an org with opportunities all that follows from them; returns these."""
     deals = list(_deals(org))
     for deal in deals:
         if deal.lines:
@@ -64,11 +60,10 @@ def fill_deals(org: Org) -> None:
     _amendment(org, deals)
     _segments(org, deals)
     _subscription_chain(org)
-    _splits(org, deals)
-    _commissions(org, deals)
+    return deals
 
 
-def _deals(org: Org) -> Iterator[_Deal]:
+def _deals(org: Org) -> Iterator[Deal]:
     columns = (
         '"Id", "Name", "AccountId", "OwnerId", "CurrencyIsoCode", "CloseDate", "IsWon", "Type", '
         '"SystemModstamp"'
@@ -83,7 +78,7 @@ def _deals(org: Org) -> Iterator[_Deal]:
             'AND NOT "IsDeleted" ORDER BY "SortOrder"',
             [id_],
         )
-        yield _Deal(
+        yield Deal(
             number,
             id_,
             name,
@@ -119,7 +114,7 @@ def _recurs(line: Mapping[str, Any]) -> bool:
 # -- orders ------------------------------------------------------------------------------------
 
 
-def _order(org: Org, deal: _Deal) -> str:
+def _order(org: Org, deal: Deal) -> str:
     """An order some days after the deal was won; its status may have a label of the org's own."""
     day = deal.close + timedelta(days=deal.number % 4)
     status = {7: "Draft", 5: "Fulfilled", 9: "Cancelled"}.get(deal.number % 12, "Activated")
@@ -207,7 +202,7 @@ def _reductions(org: Org) -> None:
         )
 
 
-def _odd_orders(org: Org, deals: list[_Deal]) -> None:
+def _odd_orders(org: Org, deals: list[Deal]) -> None:
     """An order without lines, one without an opportunity, and one in the recycle bin."""
     deal = next(deal for deal in deals if deal.name == "Deferred start")
     common = {
@@ -240,7 +235,7 @@ def _odd_orders(org: Org, deals: list[_Deal]) -> None:
 # -- quotes ------------------------------------------------------------------------------------
 
 
-def _quote(org: Org, deal: _Deal) -> str:
+def _quote(org: Org, deal: Deal) -> str:
     """The primary quote of an opportunity, and of every fifth the one that was not taken."""
     start = deal.close
     if deal.number % 2:  # service begins with the month after
@@ -275,7 +270,7 @@ def _quote(org: Org, deal: _Deal) -> str:
     return quotes[0]
 
 
-def _quote_lines(org: Org, deal: _Deal, quote: str) -> None:
+def _quote_lines(org: Org, deal: Deal, quote: str) -> None:
     """A package with what is bought beside it, what is in its price, and what is optional."""
     package = None
     for position, line in enumerate(deal.lines):
@@ -320,7 +315,7 @@ def _quote_lines(org: Org, deal: _Deal, quote: str) -> None:
         org.insert("SBQQ__QuoteLine__c", optional, deal.stamp)
 
 
-def _amendment(org: Org, deals: list[_Deal]) -> None:
+def _amendment(org: Org, deals: list[Deal]) -> None:
     """A quote that amends a contract repeats its lines: more of one, less of one, one as it was."""
     contracts = dict(
         org.select('SELECT "AccountId", "Id" FROM "Contract" ORDER BY "StartDate" DESC', [])
@@ -364,7 +359,7 @@ def _amendment(org: Org, deals: list[_Deal]) -> None:
         )
 
 
-def _segments(org: Org, deals: list[_Deal]) -> None:
+def _segments(org: Org, deals: list[Deal]) -> None:
     """A product sold by the year for three years is three lines, each with its own days."""
     deal = next(deal for deal in deals if deal.name == "Three years")
     quote = org.find("SBQQ__Quote__c", "SBQQ__Opportunity2__c", deal.id)
@@ -399,7 +394,7 @@ def _segments(org: Org, deals: list[_Deal]) -> None:
 # -- contracts ---------------------------------------------------------------------------------
 
 
-def _contract(org: Org, deal: _Deal, quote: str) -> None:
+def _contract(org: Org, deal: Deal, quote: str) -> None:
     """A contract with a subscription for each line that recurs; every tenth is not active yet."""
     start = date.fromisoformat(org.value("SBQQ__Quote__c", quote, "SBQQ__StartDate__c"))
     recurring = [line for line in deal.lines if _recurs(line)]
@@ -477,124 +472,3 @@ def _subscription_chain(org: Org) -> None:
     for quantity, terminated in ((-5, None), (12, None), (3, begin)):
         end = {"SBQQ__TerminatedDate__c": terminated.isoformat() if terminated else None}
         org.insert("SBQQ__Subscription__c", {**common, "SBQQ__Quantity__c": quantity, **end}, at)
-
-
-# -- commissions -------------------------------------------------------------------------------
-
-
-def _splits(org: Org, deals: list[_Deal]) -> None:
-    """Who is credited with an opportunity: its owner, two or three people, or nobody yet."""
-    founded = datetime(2024, 11, 1, 15, 0, tzinfo=UTC)
-    revenue, overlay = (
-        org.insert(
-            "OpportunitySplitType",
-            {
-                "DeveloperName": name,
-                "MasterLabel": name,
-                "SplitField": "Opportunity.Amount",
-                "IsActive": True,
-                "IsTotalValidated": name == "Revenue",
-            },
-            founded,
-        )
-        for name in ("Revenue", "Overlay")
-    )
-    people = [id_ for (id_,) in org.select('SELECT "Id" FROM "User" ORDER BY "Id"', [])]
-
-    def add(deal: _Deal, owner: str, percentage: str, **fields: Any) -> str:
-        values = {
-            "OpportunityId": deal.id,
-            "SplitOwnerId": owner,
-            "SplitTypeId": revenue,
-            "SplitPercentage": Decimal(percentage),
-            "CurrencyIsoCode": deal.currency,
-            **fields,
-        }
-        return org.insert("OpportunitySplit", values, deal.stamp)
-
-    for deal in deals:
-        other = [person for person in people if person != deal.owner]
-        match deal.number % 7:
-            case 3:
-                continue
-            case 1:
-                add(deal, deal.owner, "60")
-                add(deal, other[0], "40", SplitNote="Found the customer")
-            case 5:  # entered by a tool that writes percentages only
-                for owner, percentage in (
-                    (deal.owner, "33.3334"),
-                    (other[0], "33.3333"),
-                    (other[1], "33.3333"),
-                ):
-                    add(deal, owner, percentage, SplitAmount=None)
-            case _:
-                add(deal, deal.owner, "100")
-        if deal.number % 6 == 0:
-            add(deal, other[-1], "100", SplitTypeId=overlay)
-        if deal.number % 29 == 7:
-            mistaken = add(deal, other[1], "10")
-            org.delete("OpportunitySplit", mistaken, hard=False, at=deal.stamp)
-
-
-def _commissions(org: Org, deals: list[_Deal]) -> None:
-    """The same in a custom object: five percent, some paid, one taken back, some incomplete."""
-    for deal in deals:
-        if not deal.won or not deal.lines or deal.number % 3:
-            continue
-        amount = Decimal(str(org.value("Opportunity", deal.id, "Amount")))
-        cent = Decimal(1).scaleb(-exponent(deal.currency))
-        earned = deal.close + timedelta(days=10)
-        values: dict[str, Any] = {
-            "Opportunity__c": deal.id,
-            "Payee__c": deal.owner,
-            "Payee_Name__c": org.value("User", deal.owner, "Name"),
-            "Amount__c": (amount * Decimal("0.05")).quantize(cent, ROUND_HALF_UP),
-            "Earned_Date__c": earned.isoformat(),
-            "CurrencyIsoCode": deal.currency,
-        }
-        if deal.number % 2:
-            values["Paid_Date__c"] = (earned + timedelta(days=20)).isoformat()
-        if deal.number % 30 == 6:
-            values["Earned_Date__c"] = None
-        org.insert("Commission__c", values, deal.stamp)
-        if deal.number % 30 == 3:
-            back = {
-                "Clawback__c": True,
-                "Earned_Date__c": (earned + timedelta(days=60)).isoformat(),
-            }
-            org.insert("Commission__c", {**values, **back, "Note__c": "Left early"}, deal.stamp)
-
-
-def _rates(org: Org) -> None:
-    """Units of each currency per US dollar: the current ones, and those of each month."""
-    founded = datetime(2024, 11, 1, 15, 0, tzinfo=UTC)
-    months = list(period_range(company.FIRST_MONTH, company.LAST_MONTH))
-    for currency, factor in company.PRICE_FACTORS.items():
-        corporate = currency == company.HOME_CURRENCY
-        org.insert(
-            "CurrencyType",
-            {
-                "IsoCode": currency,
-                "ConversionRate": factor,
-                "DecimalPlaces": exponent(currency),
-                "IsActive": True,
-                "IsCorporate": corporate,
-            },
-            founded,
-        )
-        if corporate:
-            continue
-        first = _FIRST_KWD_RATE if currency == "KWD" else months[0]
-        known = [month for month in months if month >= first]
-        for month, after in zip(known, [*known[1:], None], strict=True):
-            drift = 1 + Decimal(months.index(month)) / 1000
-            org.insert(
-                "DatedConversionRate",
-                {
-                    "IsoCode": currency,
-                    "StartDate": f"{month}-01",
-                    "NextStartDate": f"{after}-01" if after else "9999-12-31",
-                    "ConversionRate": (factor * drift).quantize(Decimal("0.000001")),
-                },
-                founded,
-            )

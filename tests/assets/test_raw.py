@@ -123,6 +123,24 @@ def test_a_dry_run_leaves_no_job_and_no_batch(pipeline: Pipeline) -> None:
         assert cursors.position(tx, "stripe") is None
 
 
+def test_a_dry_run_in_the_ui_shows_what_would_change_and_delivers_nothing(
+    pipeline: Pipeline, sandbox: Sandbox
+) -> None:
+    """The launchpad takes the tag `revrec/dry_run`."""
+    pipeline.run("sync_salesforce", "2026-06")
+    pipeline.route()
+    sandbox.command("story", source="salesforce")
+    sandbox.command("advance", seconds=3600)
+
+    result = pipeline.run("sync_salesforce", "2026-06", tags={DRY_RUN_TAG: "true"})
+
+    found = metadata(result, "salesforce/sales")
+    changes = [record.data for record in found["would_change_documents"].records]  # type: ignore[attr-defined]
+    assert {"added", "removed"} <= {change["change"] for change in changes}
+    assert [job["status"] for job in pipeline.jobs()] == ["delivered"]
+    assert pipeline.route() == []
+
+
 def test_both_record_types_of_a_source_end_well_in_one_run(
     make_pipeline: Callable[..., Pipeline],
 ) -> None:

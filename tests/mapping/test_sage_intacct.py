@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from revrec_pipeline.currency import SQL_MACROS, exponent
 from revrec_pipeline.mapping import Site
-from revrec_pipeline.mapping.sage_intacct import OBJECTS, SOURCE, SageIntacctSettings
+from revrec_pipeline.mapping.sage_intacct import SOURCE
+from revrec_pipeline.mapping.sage_intacct_settings import OBJECTS, SageIntacctSettings
 from revrec_pipeline.model import CANONICAL, RecordType
 
 SITE = Site(timezone="America/New_York", home_currency="USD", conversion_date=None)
@@ -148,7 +149,14 @@ class Pages:
         self.pages: dict[str, list[Row]] = {name: [] for name in SOURCE.objects}
         self.current: list[Row] = []
 
-    def add(self, name: str, *rows: Row, landing: str = "L1", text: str | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        *rows: Row,
+        landing: str = "L1",
+        text: str | None = None,
+        form: str = "xml",
+    ) -> None:
         """One more page of `name`; its documents become the current ones."""
         page = sum(each["landing"] == landing for each in self.pages[name])
         self.pages[name].append(
@@ -156,7 +164,7 @@ class Pages:
                 "landing": landing,
                 "page": page,
                 "parent": None,
-                "format": "xml",
+                "format": form,
                 "request": "POST /ia/xml/xmlgw.phtml",
                 "body": text or body(OBJECTS[name], list(rows)),
             }
@@ -310,6 +318,14 @@ def test_a_page_of_the_deletion_feed_holds_no_documents() -> None:
     pages.add("invoice", invoice())
     pages.add("invoice_line", line())
     pages.add("invoice", text=body("AUDITHISTORY", [{"OBJECTKEY": "211--REC"}]))
+    assert [row["document_id"] for row in pages.rows()] == ["211"]
+
+
+def test_a_page_of_an_id_sweep_is_no_xml_and_holds_no_documents() -> None:
+    pages = Pages()
+    pages.add("invoice", invoice())
+    pages.add("invoice_line", line())
+    pages.add("invoice", text='{"gone": ["7"]}', form="json")
     assert [row["document_id"] for row in pages.rows()] == ["211"]
 
 
@@ -641,6 +657,17 @@ def test_by_default_there_are_only_invoices() -> None:
     )
 
 
+def test_only_what_the_settings_ask_for_is_pulled() -> None:
+    plain = SOURCE.under(SageIntacctSettings())
+    assert plain.objects == ("invoice", "invoice_line", "adjustment", "adjustment_line")
+    assert plain.feeding(RecordType.SALES) == []
+    contracts = SOURCE.under(SageIntacctSettings(invoice_equals_contract=True))
+    assert contracts.feeding(RecordType.SALES) == ["invoice"]
+    ordered = SOURCE.under(SageIntacctSettings(order_documents=("Sales Order",)))
+    assert ordered.objects == SOURCE.objects
+    assert ordered.feeding(RecordType.SALES) == ["order"]
+
+
 def test_orders_are_made_from_one_source_only() -> None:
     with pytest.raises(ValidationError, match="choose one"):
         SageIntacctSettings(invoice_equals_contract=True, order_documents=("Sales Order",))
@@ -698,6 +725,18 @@ def test_an_order_in_a_foreign_currency_has_its_own_prices() -> None:
 )
 def test_which_orders_count(state: str, stages: tuple[str, ...], rule: str | None) -> None:
     assert only(sales(order(STATE=state), entry(), closed_stages=stages))["excluded_by"] == rule
+
+
+@pytest.mark.parametrize(
+    ("total", "amount"),
+    [("975.00", 975), ("1170.00", 975), (None, 975), ("900.00", None)],
+)
+def test_an_order_that_is_less_than_its_lines_has_a_discount_that_nobody_read(
+    total: str | None, amount: int | None
+) -> None:
+    """More than its lines is tax or freight; both stand among the subtotals as well."""
+    row = only(sales(order(TRX_TOTAL=total, TOTAL=total), entry()))
+    assert (row["amount"], row["unit_price"]) == (amount, amount and 39)
 
 
 def test_an_order_without_lines_is_a_row_without_a_line() -> None:

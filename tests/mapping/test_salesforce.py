@@ -18,8 +18,8 @@ from salesforce_pages import STAMP, Number, bulk, mapped, rest, table
 from revrec_pipeline.currency import exponent
 from revrec_pipeline.engine import engine
 from revrec_pipeline.mapping import Site, sql
-from revrec_pipeline.mapping.salesforce_reads import OPPORTUNITY as HEADER
-from revrec_pipeline.mapping.salesforce_reads import OPPORTUNITY_LINE as LINE
+from revrec_pipeline.mapping.salesforce_line_sources import OPPORTUNITY as HEADER
+from revrec_pipeline.mapping.salesforce_line_sources import OPPORTUNITY_LINE as LINE
 from revrec_pipeline.mapping.salesforce_reads import standard_paths
 from revrec_pipeline.mapping.salesforce_sales import MY_DOMAIN
 from revrec_pipeline.mapping.salesforce_settings import SalesforceSettings

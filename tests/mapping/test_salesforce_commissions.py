@@ -196,7 +196,7 @@ def test_three_thirds_add_up_to_the_opportunity(tmp_path: Path) -> None:
     ]
 
 
-@hypothesis(deadline=None, max_examples=40)
+@hypothesis(deadline=None, max_examples=20)
 @given(
     cuts=st.lists(st.integers(1, 999_999), max_size=6, unique=True),
     amount=st.decimals(-(10**9), 10**9, places=3, allow_nan=False),

@@ -31,6 +31,7 @@ from revrec_pipeline.settings import Settings
 
 COMPANY = f"/v3/company/{REALM}"
 QUERY, CDC = f"{COMPANY}/query", f"{COMPANY}/cdc"
+TOKENS = "/oauth2/v1/tokens/bearer"
 #: A month of the company's that has nothing yet.
 EMPTY = "2023-02"
 
@@ -467,6 +468,20 @@ def test_an_outage_is_an_error_that_may_be_tried_again(books: Harness, kind: str
     with pytest.raises(SourceTimeoutError, match="failed on every try"):
         books.listing(EMPTY)
     assert books.queries() == 6
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_token_that_ends_during_paging_is_renewed_and_the_same_page_asked_for_again(
+    books: Harness,
+) -> None:
+    added = books.add(15)
+    listing = books.client.listing(EMPTY)
+    pages = [next(listing)]
+    renewed = books.sandbox.requests("quickbooks")[TOKENS]
+    books.command("tokens", expire=True)
+    pages += listing
+    assert ids(pages) == added
+    assert books.sandbox.requests("quickbooks")[TOKENS] == renewed + 1
 
 
 def test_a_401_that_stays_after_a_new_token_is_told_as_such(books: Harness) -> None:

@@ -17,7 +17,7 @@ from pipeline import Pipeline
 from resources import sage_intacct as module
 from resources.registry import why_not_connected
 from resources.sage_intacct import SageIntacctClient, resource
-from resources.sage_intacct_api import GATEWAY, Formats, SageIntacctSecrets
+from resources.sage_intacct_api import GATEWAY, Formats, SageIntacctSecrets, read_query
 from revrec_pipeline.errors import (
     SettingsError,
     SourceAuthError,
@@ -27,7 +27,7 @@ from revrec_pipeline.errors import (
     SourceTimeoutError,
 )
 from revrec_pipeline.lake import KEYS, Page
-from revrec_pipeline.mapping.sage_intacct import SageIntacctSettings
+from revrec_pipeline.mapping.sage_intacct_settings import SageIntacctSettings
 from revrec_pipeline.periods import period_range
 from revrec_pipeline.settings import Settings
 
@@ -166,6 +166,22 @@ def test_a_field_that_a_setting_names_and_nobody_has_is_refused_by_name(sandbox:
         harness.client.check()
     with harness.client, pytest.raises(SettingsError, match=r"customer_id_field"):
         harness.listing("2026-01")
+
+
+def test_a_field_that_is_spelt_wrong_is_told_with_the_right_one(sandbox: Sandbox) -> None:
+    harness = Harness(sandbox, order_number_field="DOC_NUMBER")
+    with harness.client, pytest.raises(SettingsError) as caught:
+        harness.client.check()
+    assert str(caught.value) == (
+        "[sources.sage_intacct] order_number_field: no field 'DOC_NUMBER' in ARINVOICE nor "
+        "ARADJUSTMENT; did you mean 'DOCNUMBER'?"
+    )
+
+
+def test_without_a_field_that_keys_need_nothing_is_listed(intacct: Harness) -> None:
+    intacct.command("hide", object="ARINVOICEITEM", field="RECORDKEY")
+    with pytest.raises(SourceSchemaError, match=r"has no ARINVOICEITEM\.RECORDKEY that we may"):
+        intacct.listing("2026-01")
 
 
 def test_related_fields_are_read_with_the_document(sandbox: Sandbox) -> None:
@@ -309,6 +325,18 @@ def test_at_most_two_requests_are_in_flight(
     assert intacct.sandbox.state()["most_at_once"]["sage_intacct"] <= 2
 
 
+def test_another_entity_is_another_account(sandbox: Sandbox) -> None:
+    client = SageIntacctClient(
+        secrets(sandbox, entity_id="UK"), timezone="UTC", settings=SageIntacctSettings()
+    )
+    with client:
+        connection = client.check()
+    assert (connection.account_id, connection.account_name) == (
+        "fernhill/UK",
+        "fernhill, entity UK",
+    )
+
+
 def test_an_entity_sees_its_own_documents_and_the_top_level_all(sandbox: Sandbox) -> None:
     def customers(entity: str | None) -> set[str | None]:
         client = SageIntacctClient(
@@ -441,6 +469,38 @@ def test_ids_are_those_of_the_listing(orders: Harness) -> None:
         assert [row["id"] for row in swept if row["object"] == kind] == ids(pages, kind)
 
 
+@pytest.mark.parametrize(
+    ("counts", "records_", "reason"),
+    [
+        ({"totalcount": 5, "count": 3, "numremaining": 2}, 2, "holds 2 records, counts 3"),
+        ({"totalcount": 5, "count": 2, "numremaining": 0}, 2, "of 5, and should hold 3"),
+        ({"totalcount": 5, "count": 3, "numremaining": 0}, 3, "with 0 remaining of 5"),
+        ({"totalcount": 0, "count": 1, "numremaining": 0}, 1, "should hold 0"),
+    ],
+)
+def test_a_page_that_is_not_as_long_as_it_says_is_refused_memberjunction_2472(
+    counts: dict[str, int], records_: int, reason: str
+) -> None:
+    attributes = " ".join(f'{name}="{count}"' for name, count in counts.items())
+    page = ElementTree.fromstring(f"<data {attributes}>{'<ARINVOICE/>' * records_}</data>")
+    with pytest.raises(ValueError, match=reason):
+        read_query("ARINVOICE", 3)(page)
+
+
+def test_a_page_out_of_order_is_refused(intacct: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an order the gateway answers in any; the next page would begin anywhere."""
+    unordered = module.query
+
+    def query(*args: Any, **options: Any) -> str:
+        asked = unordered(*args, **options)
+        begin, _, rest = asked.partition("<orderby>")
+        return begin + rest.partition("</orderby>")[2]
+
+    monkeypatch.setattr(module, "query", query)
+    with pytest.raises(SourceSchemaError, match=r"pages must ascend, or rows would be lost"):
+        intacct.listing("2026-05")
+
+
 # -- a window ------------------------------------------------------------------------------------
 
 
@@ -455,6 +515,17 @@ def test_an_edited_line_brings_its_document_with_all_lines(intacct: Harness) -> 
     pages = intacct.changes()
     assert ids(pages) == [str(found["id"])]
     assert [row["ITEMID"] for row in records(pages, "invoice_line")] == ["SEAT", "TRAINING"]
+
+
+def test_lines_of_orders_are_asked_for_by_document_intacct_sdk_js_63(orders: Harness) -> None:
+    """A filter on their WHENMODIFIED times out."""
+    number = orders.find("SO9601", "SODOCUMENT")
+    orders.command("edit", object="SODOCUMENT", id=number, fields={"STATE": "Converted"})
+    pages = orders.changes()
+    assert ids(pages, "order") == [number]
+    (lines,) = [page for page in pages if page.object == "order_line"]
+    asked = lines.request.partition("<filter>")[2].partition("</filter>")[0]
+    assert asked == f"<in><field>DOCHDRNO</field><value>{number}</value></in>"
 
 
 def test_a_new_document_that_was_never_edited_is_found_by_its_creation(intacct: Harness) -> None:
@@ -702,3 +773,16 @@ def test_a_month_becomes_rows_and_a_change_takes_a_document_out_of_it(
         "27790.00",
         "26117.00",  # less half of 3,346: once, and not twice
     )
+
+
+def test_a_sweep_takes_out_an_adjustment_whose_deletion_nobody_told(
+    sandbox: Sandbox, pipeline: Pipeline
+) -> None:
+    pipeline.run("sync_sage_intacct", "2026-03")
+    pipeline.route()
+    fields = {"object": "ARADJUSTMENT", "number": "CM9101"}
+    number = sandbox.command("find", source="sage_intacct", **fields)["id"]
+    sandbox.command("delete", source="sage_intacct", object="ARADJUSTMENT", id=number)
+    pipeline.run("sweep_sage_intacct")
+    pipeline.route()
+    assert pipeline.job("sage_intacct", "invoices")["removed"] == [str(number)]

@@ -254,6 +254,7 @@ def test_instants_are_on_the_users_clocks_also_in_summer(sandbox: Sandbox, token
         ("SELECT name FROM sqlite_master", "was not found"),
         ("SELECT t.id FROM transaction t LIMIT 5", "Invalid or unsupported search"),
         ("SELECT t.id FROM", "Invalid or unsupported search"),
+        ("SELECT t.tranid AS number FROM transaction t", "number is a reserved word"),
         ("DELETE FROM transaction", "Invalid or unsupported search"),
         ("SELECT random(t.id) FROM transaction t", "Unknown function"),
         ("SELECT t.id FROM transaction t; SELECT 1", "Unexpected character"),
