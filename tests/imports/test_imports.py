@@ -252,3 +252,18 @@ def test_what_a_system_loaded_live_is_refused_so_that_nothing_counts_twice(
     assert not list(Lake(books.lake).landings("file"))
     other = archive(tmp_path / "2.zip", {"BillingSchedule.csv": content.replace("stripe", "xero")})
     assert take(books, other).job_ids
+
+
+def test_what_a_person_lets_through_goes_out_with_the_next_import(
+    books: Books, tmp_path: Path
+) -> None:
+    no_currency = f"{BILLING}P1,C1,2026-01-05,I1,100,\n"
+    take(books, archive(tmp_path / "1.zip", {"BillingSchedule.csv": no_currency}))
+    with books.ledger.transaction() as tx:
+        (error,) = [
+            error for error in sync_errors.list_errors(tx) if error["code"] == "IN_CURRENCY_MISSING"
+        ]
+        sync_errors.ignore(tx, error["id"], "all in dollars", who="ada")
+    later = f"{BILLING}P1,C1,2026-02-05,I2,1,USD\n"
+    take(books, archive(tmp_path / "2.zip", {"BillingSchedule.csv": later}))
+    assert books.loaded() == [("I1", "1", Decimal(100)), ("I2", "1", Decimal(1))]
