@@ -79,18 +79,23 @@ def rows(
     del settings
     columns = load_template().sheet_of(record_type).columns
     object_ = OBJECTS[record_type]
+    # A join would be free to hold all rows with their cells in memory, and a month of 87,000 did not
+    # fit. So pages are chosen by a small table, and documents by an IN that stays a condition.
     db.execute(
         f"""
+        CREATE TABLE wanted_page AS
+        SELECT landing, page, any_value(version) AS version FROM current
+        WHERE object = '{object_}' GROUP BY landing, page;
         CREATE VIEW file_row AS
         SELECT version, landing, page, one.id AS document_id, one.line AS line_id, one.period,
             one.row AS position, one.cells AS cells, coalesce(one.named, MAP {{}}) AS named
         FROM (
-            SELECT landing, page, unnest(from_json(body, '{_BODY}')) AS one
-            FROM raw_{object_} SEMI JOIN (FROM current WHERE object = '{object_}') AS wanted
-                USING (landing, page)
-        ) JOIN (FROM current WHERE object = '{object_}') AS current
-            USING (landing, page)
-        WHERE current.id = one.id
+            SELECT version, landing, page, unnest(from_json(body, '{_BODY}')) AS one
+            FROM raw_{object_} JOIN wanted_page USING (landing, page)
+        )
+        WHERE CASE WHEN (landing, page, one.id) IN (
+            SELECT landing, page, id FROM current WHERE object = '{object_}'
+        ) THEN true ELSE false END
         """
     )
     canonical = {column.canonical: _cell(column, record_type) for column in columns}
