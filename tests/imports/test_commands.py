@@ -10,30 +10,10 @@ ROWS = (
     "P1,C1,2026-01-05,I1,100,USD\n,C1,2026-01-06,I2,5,USD\n"
 )
 ORDER = [
-    "--order-number",
-    "O1",
-    "--order-item-number",
-    "1",
-    "--customer-id",
-    "C1",
-    "--customer-name",
-    "Acme",
-    "--product-code",
-    "P1",
-    "--order-start-date",
-    "2026-01-05",
-    "--service-start-date",
-    "2026-01-05",
-    "--service-end-date",
-    "2026-12-31",
-    "--quantity",
-    "2",
-    "--unit-price",
-    "50",
-    "--list-price",
-    "50",
-    "--currency",
-    "USD",
+    *("--order-number", "O1", "--order-item-number", "1", "--customer-id", "C1"),
+    *("--customer-name", "Acme", "--product-code", "P1", "--order-start-date", "2026-01-05"),
+    *("--service-start-date", "2026-01-05", "--service-end-date", "2026-12-31"),
+    *("--quantity", "2", "--unit-price", "50", "--list-price", "50", "--currency", "USD"),
 ]
 
 
