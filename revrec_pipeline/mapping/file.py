@@ -79,8 +79,8 @@ def rows(
     del settings
     columns = load_template().sheet_of(record_type).columns
     object_ = OBJECTS[record_type]
-    # A join would be free to hold all rows with their cells in memory, and a month of 87,000 did not
-    # fit. So pages are chosen by a small table, and documents by an IN that stays a condition.
+    # A join may hold all rows with their cells in memory, and a month of 87,000 did not fit there.
+    # So pages are chosen by a small table, and documents by an IN that stays a condition.
     db.execute(
         f"""
         CREATE TABLE wanted_page AS
