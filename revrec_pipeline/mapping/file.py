@@ -36,6 +36,7 @@ _BODY = (
     '[{"id":"VARCHAR","line":"VARCHAR","period":"VARCHAR","row":"INTEGER",'
     '"cells":"MAP(VARCHAR,VARCHAR)","named":"MAP(VARCHAR,VARCHAR)"}]'
 )
+_PAGES_AT_A_TIME = 16
 # Excel counts days from 1899-12-30; these are the serial numbers of 1954 to 2119.
 _SERIALS = "BETWEEN 20000 AND 80000"
 # More decimals than a comparison of 38 digits holds would be cut off before they are compared.
@@ -79,25 +80,7 @@ def rows(
     del settings
     columns = load_template().sheet_of(record_type).columns
     object_ = OBJECTS[record_type]
-    # A join may hold all rows with their cells in memory, and a month of 87,000 did not fit there.
-    # So pages are chosen by a small table, and documents by an IN that stays a condition.
-    db.execute(
-        f"""
-        CREATE TABLE wanted_page AS
-        SELECT landing, page, any_value(version) AS version FROM current
-        WHERE object = '{object_}' GROUP BY landing, page;
-        CREATE VIEW file_row AS
-        SELECT version, landing, page, one.id AS document_id, one.line AS line_id, one.period,
-            one.row AS position, one.cells AS cells, coalesce(one.named, MAP {{}}) AS named
-        FROM (
-            SELECT version, landing, page, unnest(from_json(body, '{_BODY}')) AS one
-            FROM raw_{object_} JOIN wanted_page USING (landing, page)
-        )
-        WHERE CASE WHEN (landing, page, one.id) IN (
-            SELECT landing, page, id FROM current WHERE object = '{object_}'
-        ) THEN true ELSE false END
-        """
-    )
+    _open_rows(db, object_)
     canonical = {column.canonical: _cell(column, record_type) for column in columns}
     values = {
         name: canonical.get(name) or f"NULL::{_kind(record_type, name)}"
@@ -129,6 +112,43 @@ def rows(
     selected = ", ".join(f"{value} AS {name}" for name, value in values.items())
     db.execute(f"CREATE VIEW rows AS SELECT {selected} FROM file_row")
     db.execute(f"CREATE VIEW bad_cell AS {_bad_cells(columns)}")
+
+
+def _open_rows(db: duckdb.DuckDBPyConnection, object_: str) -> None:
+    """Create `file_row`: the rows of the documents that count, still as text.
+
+    Some pages at a time: DuckDB gathers what a filter leaves into one vector, and the cells of a
+    month of 87,000 rows in one vector did not fit in its memory. A table spills.
+    """
+    db.execute(
+        f"""
+        CREATE TABLE wanted_page AS
+        SELECT landing, page, any_value(version) AS version FROM current
+        WHERE object = '{object_}' GROUP BY landing, page
+        """
+    )
+    chosen = f"""
+        SELECT version, landing, page, one.id AS document_id, one.line AS line_id, one.period,
+            one.row AS position, one.cells AS cells, coalesce(one.named, MAP {{}}) AS named
+        FROM (
+            SELECT version, landing, page, unnest(from_json(body, '{_BODY}')) AS one
+            FROM (FROM raw_{object_} WHERE landing = $landing AND page BETWEEN $first AND $last)
+            JOIN wanted_page USING (landing, page)
+        )
+        WHERE (landing, page, one.id) IN (
+            SELECT landing, page, id FROM current WHERE object = '{object_}'
+        )
+    """
+    nothing = {"landing": "", "first": 0, "last": -1}
+    db.execute(f"CREATE TABLE file_row AS {chosen}", nothing)
+    parts = db.execute(
+        f"SELECT landing, min(page), max(page) FROM wanted_page "
+        f"GROUP BY landing, page // {_PAGES_AT_A_TIME} ORDER BY ALL"
+    ).fetchall()
+    for landing, first, last in parts:
+        db.execute(
+            f"INSERT INTO file_row {chosen}", {"landing": landing, "first": first, "last": last}
+        )
 
 
 def _cell(column: Column, record_type: RecordType) -> str | None:
