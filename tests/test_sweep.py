@@ -42,7 +42,7 @@ def test_what_the_source_lacks_is_gone_and_what_the_lake_lacks_is_unknown(tmp_pa
     )
     land(lake, CHANGES, ("in_3", "2", "2026-01", "2026-01"))
 
-    found = sweep.compare(lake, "stripe", "2026-01", ids("in_1", "in_9"))
+    found = sweep.compare(lake, "stripe", "2026-01", ids("in_1", "in_9"), ["invoice"])
 
     assert found.gone.to_pylist() == [
         {"object": "invoice", "id": "in_2", "version": "1"},
@@ -55,20 +55,20 @@ def test_a_tombstone_takes_a_document_out_until_it_is_listed_again(tmp_path: Pat
     lake = Lake(tmp_path)
     document = ("in_1", "1", "2026-01", "2026-01")
     land(lake, "2026-01", document)
-    gone = sweep.compare(lake, "stripe", "2026-01", ids())
+    gone = sweep.compare(lake, "stripe", "2026-01", ids(), ["invoice"])
     pages = sweep.tombstones(gone, NOON)
     swept = lake.land("stripe", CHANGES, pages, run_id="r", api_version="v", objects=["invoice"])
 
     assert swept.touched == ("2026-01",)
-    assert sweep.compare(lake, "stripe", "2026-01", ids()).gone.num_rows == 0
-    assert sweep.compare(lake, "stripe", "2026-01", ids("in_1")).unknown == 1
+    assert sweep.compare(lake, "stripe", "2026-01", ids(), ["invoice"]).gone.num_rows == 0
+    assert sweep.compare(lake, "stripe", "2026-01", ids("in_1"), ["invoice"]).unknown == 1
 
     land(lake, "2026-01", document)  # it was only hidden, and has its old version
-    assert sweep.compare(lake, "stripe", "2026-01", ids("in_1")).unknown == 0
+    assert sweep.compare(lake, "stripe", "2026-01", ids("in_1"), ["invoice"]).unknown == 0
 
 
 def test_a_month_that_never_landed_has_only_unknown_documents(tmp_path: Path) -> None:
-    found = sweep.compare(Lake(tmp_path), "stripe", "2026-01", ids("in_1", "in_2"))
+    found = sweep.compare(Lake(tmp_path), "stripe", "2026-01", ids("in_1", "in_2"), ["invoice"])
 
     assert (found.gone.num_rows, found.unknown) == (0, 2)
 
@@ -101,7 +101,7 @@ def test_a_file_of_the_lake_that_cannot_be_read_is_named_with_what_to_do(
     file.unlink() if damage == "missing" else file.write_bytes(b"PAR1 and then nothing")
 
     with pytest.raises(LakeError) as said:
-        sweep.compare(lake, "stripe", "2026-01", ids())
+        sweep.compare(lake, "stripe", "2026-01", ids(), ["invoice"])
 
     assert str(said.value) == (
         f"{file} is {damage}; restore it from a backup, or remove the folder {file.parent} and "
