@@ -84,7 +84,7 @@ class Running:
         assert launched["__typename"] == "LaunchRunSuccess", launched
 
 
-def until(what: str, found: Callable[[], T | None], seconds: float = 420) -> T:
+def until(what: str, found: Callable[[], T | None], seconds: float = 900) -> T:
     """Poll until there is a result; the deadline is only there to end a hopeless wait."""
     deadline = time.monotonic() + seconds
     while (result := found()) is None:

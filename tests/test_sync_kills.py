@@ -81,7 +81,7 @@ def children() -> Iterator[Forks]:
         yield process
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_killed_a_hundred_times_the_ledger_is_that_of_an_undisturbed_run(
     sandbox: Sandbox, children: Forks, tmp_path: Path
 ) -> None:

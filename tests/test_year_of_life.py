@@ -307,7 +307,7 @@ _FEW = settings(
 )
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @_FEW
 @given(steps=history(SALESFORCE))
 def test_the_ledger_follows_any_history_of_salesforce(
@@ -316,7 +316,7 @@ def test_the_ledger_follows_any_history_of_salesforce(
     live(begin("salesforce"), steps)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @_FEW
 @given(steps=history(STRIPE))
 def test_the_ledger_follows_any_history_of_stripe(begin: Callable[[str], Life], steps: Any) -> None:

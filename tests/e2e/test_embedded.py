@@ -6,7 +6,7 @@ import pytest
 from conftest import Sandbox
 from dagster_dev import dagster_dev, environment, whole_way
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(2400)
 
 
 def test_the_whole_way_on_the_embedded_instance(home: Path, sandbox: Sandbox) -> None:

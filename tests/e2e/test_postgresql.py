@@ -7,7 +7,7 @@ from conftest import Sandbox
 from dagster_dev import dagster_dev, environment, whole_way
 from postgres import Database
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(2400)
 
 
 def test_the_whole_way_on_postgresql(
