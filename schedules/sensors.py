@@ -76,6 +76,7 @@ def _requests(instance: dg.DagsterInstance, ledger: Ledger) -> Iterator[dg.RunRe
     for sync_key, opened in syncs.items():
         if has_ended(instance, sync_key):
             yield from _settle(instance, ledger, sync_key, opened)
+    _release_the_dead(instance, ledger)
     with ledger.transaction(deadline=_PATIENCE_SECONDS) as tx:
         ready = [job for job in outbox.ready_jobs(tx) if job["sealed"]]
     for job in ready:
@@ -88,6 +89,20 @@ def _requests(instance: dg.DagsterInstance, ledger: Ledger) -> Iterator[dg.RunRe
             run_config=delivery_config(Route(job["route"]), job["id"]),
             tags={"revrec/job": str(job["id"]), "revrec/source": job["source"]},
         )
+
+
+def _release_the_dead(instance: dg.DagsterInstance, ledger: Ledger) -> None:
+    """Give back what runs had claimed that have ended without delivering it: they were killed.
+
+    Else the next delivery would wait for the end of their lease.
+    """
+    with ledger.transaction(deadline=_PATIENCE_SECONDS) as tx:
+        claims = outbox.claims(tx)
+    for claim in claims:
+        run = instance.get_run_by_id(claim["claimed_by"])
+        if run is not None and run.is_finished:
+            with ledger.transaction(deadline=_PATIENCE_SECONDS) as tx:
+                outbox.release(tx, claim["job_id"], claimed_by=claim["claimed_by"])
 
 
 def _settle(

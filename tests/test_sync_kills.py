@@ -89,14 +89,19 @@ def test_killed_a_hundred_times_the_ledger_is_that_of_an_undisturbed_run(
     chance = random.Random(seed)
     calm = Home(tmp_path / "calm", sandbox.env).prepare()
     killed = Home(tmp_path / "killed", sandbox.env).prepare()
-    each = -(-KILLS // (4 * len(SOURCES)))
+    each = -(-KILLS // (2 * len(SOURCES)))
     kills = 0
-    listings = [("command", "sync", name, "--from", MONTH, "--to", MONTH) for name in SOURCES] + [
-        ("daemon", f"sync_{name}", "2026-04") for name in SOURCES
-    ]
-    changes = [("command", "sync", name) for name in SOURCES] + [
-        ("daemon", f"changes_{name}") for name in SOURCES
-    ]
+    listings, changes = [], []
+    for number, name in enumerate(SOURCES):
+        by_command = (
+            ("command", "sync", name, "--from", MONTH, "--to", MONTH),
+            ("command", "sync", name),
+        )
+        by_daemon = ("daemon", f"sync_{name}", MONTH), ("daemon", f"changes_{name}")
+        # Each source is killed in a command and in the daemon's work, at one of the two.
+        first, second = (by_command, by_daemon) if number % 2 else (by_daemon, by_command)
+        listings.append(first[0])
+        changes.append(second[1])
     for wave in (listings, changes):
         for what in wave:
             seconds = calm.do(children, *what)

@@ -340,11 +340,11 @@ def release(tx: Transaction, job_id: int, *, claimed_by: str) -> None:
     )
 
 
-def claims(tx: Transaction, source: str) -> list[dict[str, Any]]:
-    """Who delivers batches of a source just now: `{job_id, claimed_by}`."""
+def claims(tx: Transaction, source: str | None = None) -> list[dict[str, Any]]:
+    """Who delivers batches (of one source, or of all) just now: `{job_id, claimed_by}`."""
     return tx.rows(
-        "SELECT DISTINCT job_id, claimed_by FROM batch "
-        "WHERE source = :source AND state = 'claimed' ORDER BY job_id",
+        "SELECT DISTINCT job_id, claimed_by FROM batch WHERE state = 'claimed' "
+        "AND (:source::TEXT IS NULL OR source = :source) ORDER BY job_id",
         source=source,
     )
 

@@ -20,7 +20,8 @@ from postgres import Database
 from assets.context import BACKFILL_TAG, IN_PROCESS_TAG, SYNC_TAG
 from resources.stores import LedgerResource
 from revrec_pipeline.errors import LedgerBusyError
-from revrec_pipeline.ledger import Ledger, Transaction, accounting_periods, jobs
+from revrec_pipeline.ledger import Ledger, Transaction, accounting_periods, jobs, outbox
+from revrec_pipeline.model import Route
 
 MONTHS = ("2025-05", "2025-06")
 
@@ -318,3 +319,30 @@ def test_a_ledger_that_gets_busy_loses_nothing_that_the_tick_has_asked_for(
     assert touched.tick(ledger=busy) == []
     assert touched.skipped == "the ledger is busy; the next tick tries again"
     assert len(touched.tick()) == 1
+
+
+def test_what_a_killed_delivery_had_claimed_is_delivered_by_the_next_tick(
+    pipeline: Pipeline,
+) -> None:
+    """Not only when its lease ends, five minutes later."""
+    pipeline.run("sync_stripe", "2026-05")
+    (request,) = pipeline.tick()
+    run = pipeline.instance.create_run_for_job(
+        pipeline.definitions.resolve_job_def("deliver_conversion_file"),
+        run_config=request.run_config,
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    with pipeline.ledger.transaction() as tx:
+        taken = outbox.claim(
+            tx, 1, claimed_by=run.run_id, route=Route.CONVERSION, lease_seconds=300
+        )
+    assert taken
+    assert pipeline.tick() == []
+
+    pipeline.instance.report_run_failed(run, "its worker was killed")
+    (again,) = pipeline.tick()
+
+    assert (again.job_name, again.run_key) == (request.job_name, "1:2")
+    pipeline.launch(again)
+    (job,) = pipeline.jobs()
+    assert job["status"] == "delivered"
