@@ -12,13 +12,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
 from typing import Any, ClassVar, Self
 
-import dagster as dg
 import pyarrow as pa
 
-from resources.client import IDS, Connection
+from resources.client import IDS, ConnectedClient, Connection
 from resources.http import Sleep
 from resources.hubspot_api import (
     API_VERSION,
@@ -54,7 +52,6 @@ from revrec_pipeline.mapping.hubspot_records import (
     SPLIT,
 )
 from revrec_pipeline.periods import bounds, first_day, next_period, period_of
-from revrec_pipeline.settings import Settings
 
 #: Archived records can be restored for 90 days, and are gone after that.
 ARCHIVE_KEPT = timedelta(days=90)
@@ -65,7 +62,7 @@ _IN_LIMIT = 100
 _log = logging.getLogger(__name__)
 
 
-class HubspotClient:
+class HubspotClient(ConnectedClient[HubspotApi]):
     """Deals and invoices of one portal."""
 
     source: ClassVar[str] = SOURCE
@@ -80,7 +77,7 @@ class HubspotClient:
         *,
         timezone: str,
         settings: HubspotSettings,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         self._timezone = timezone
         self._settings = settings
@@ -92,17 +89,6 @@ class HubspotClient:
             sleep=sleep,
         )
         self._selection: Selection | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._api.close()
 
     # -- who and when ------------------------------------------------------------------------
 
@@ -442,30 +428,3 @@ def _stamp(moment: datetime) -> str:
     """A version: HubSpot leaves out a fraction of .000, which would not sort."""
     text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
-
-
-class HubspotResource(dg.ConfigurableResource["HubspotResource"]):
-    """HubSpot for Dagster; the token is read from the environment when a client is asked for."""
-
-    timezone: str
-    settings: dict[str, Any]
-
-    def client(self) -> HubspotClient:
-        """A client of the portal that the environment names."""
-        return HubspotClient(
-            HubspotSecrets.from_env(),
-            timezone=self.timezone,
-            settings=HubspotSettings.model_validate(self.settings),
-        )
-
-
-def resource(settings: Settings) -> HubspotResource:
-    """The resource for these settings.
-
-    Only what somebody has set is passed on: a property's name that is a default may be missing in
-    the portal, one that was configured may not.
-    """
-    return HubspotResource(
-        timezone=settings.site.timezone,
-        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
-    )

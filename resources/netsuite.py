@@ -16,14 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
 from typing import Any, ClassVar, Self
 
-import dagster as dg
 import pyarrow as pa
 
 from resources import netsuite_queries as queries
-from resources.client import IDS, Connection
+from resources.client import IDS, ConnectedClient, Connection
 from resources.http import Sleep
 from resources.netsuite_api import (
     API_VERSION,
@@ -47,7 +45,6 @@ from revrec_pipeline.mapping.netsuite import (
     NetsuiteSettings,
 )
 from revrec_pipeline.periods import first_day, next_period
-from revrec_pipeline.settings import Settings
 
 #: More rows than this a query never returns, on however many pages.
 ROW_CAP = 100_000
@@ -78,7 +75,7 @@ class _Parts:
     modified: dict[str, str]  # transaction → the newest stamp of its lines
 
 
-class NetsuiteClient:
+class NetsuiteClient(ConnectedClient[NetsuiteApi]):
     """Invoices, credits and, where asked for, sales orders of one account."""
 
     source: ClassVar[str] = SOURCE
@@ -94,28 +91,15 @@ class NetsuiteClient:
         *,
         timezone: str,
         settings: NetsuiteSettings,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         del timezone  # transaction dates have no zone, and are not shifted
         self._account = secrets.realm
         self._settings = settings
         self._objects = (INVOICE, CREDIT, ORDER) if settings.sales_orders else (INVOICE, CREDIT)
         self._api = NetsuiteApi(secrets, concurrency=settings.concurrency, sleep=sleep)
-        self._workers = ThreadPoolExecutor(settings.concurrency, thread_name_prefix=SOURCE)
         self._selection: queries.Selection | None = None
         self._offset: timedelta | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._workers.shutdown(cancel_futures=True)
-        self._api.close()
 
     # -- who and when ------------------------------------------------------------------------
 
@@ -446,31 +430,4 @@ def _page(name: str, answer: Answer, records: int, keys: pa.RecordBatch | None =
         records=records,
         keys=keys,
         request_id=answer.request_id,
-    )
-
-
-class NetsuiteResource(dg.ConfigurableResource["NetsuiteResource"]):
-    """NetSuite for Dagster; secrets are read from the environment when a client is asked for."""
-
-    timezone: str
-    settings: dict[str, Any]
-
-    def client(self) -> NetsuiteClient:
-        """A client of the account that the environment names."""
-        return NetsuiteClient(
-            NetsuiteSecrets.from_env(),
-            timezone=self.timezone,
-            settings=NetsuiteSettings.model_validate(self.settings),
-        )
-
-
-def resource(settings: Settings) -> NetsuiteResource:
-    """The resource for these settings.
-
-    Only what somebody has set is passed on: a column that is a default may be missing in the
-    account, one that was configured may not.
-    """
-    return NetsuiteResource(
-        timezone=settings.site.timezone,
-        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
     )

@@ -14,14 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import islice
-from types import TracebackType
 from typing import Any, ClassVar, Self
 from xml.etree.ElementTree import Element
 
-import dagster as dg
 import pyarrow as pa
 
-from resources.client import IDS, Connection
+from resources.client import IDS, ConnectedClient, Connection
 from resources.http import Sleep
 from resources.rest import Answer
 from resources.sage_intacct_api import (
@@ -48,7 +46,6 @@ from revrec_pipeline.mapping.sage_intacct_settings import (
     SageIntacctSettings,
 )
 from revrec_pipeline.periods import first_day, next_period
-from revrec_pipeline.settings import Settings
 
 #: The largest page of a query.
 PAGE_SIZE = 2000
@@ -79,7 +76,7 @@ class _Pull:
     lines_of: set[str] = field(default_factory=set)  # documents whose lines are there
 
 
-class SageIntacctClient:
+class SageIntacctClient(ConnectedClient[IntacctApi]):
     """Invoices, adjustments and orders of one company, or of one entity of it."""
 
     source: ClassVar[str] = SOURCE
@@ -95,27 +92,14 @@ class SageIntacctClient:
         *,
         timezone: str,
         settings: SageIntacctSettings,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         del timezone  # document dates have no zone, and are not shifted
         self._secrets = secrets
         self._settings = settings
         self._api = IntacctApi(secrets, concurrency=settings.concurrency, sleep=sleep)
-        self._workers = ThreadPoolExecutor(settings.concurrency, thread_name_prefix=SOURCE)
         self._selected: Selection | None = None
         self._formats: Formats | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._workers.shutdown(cancel_futures=True)
-        self._api.close()
 
     # -- who and when ------------------------------------------------------------------------
 
@@ -422,27 +406,4 @@ def _page(name: str, answer: Answer, records: int, keys: pa.RecordBatch | None =
         records=records,
         keys=keys,
         format="xml",
-    )
-
-
-class SageIntacctResource(dg.ConfigurableResource["SageIntacctResource"]):
-    """Sage Intacct for Dagster; secrets are read from the environment when a client is made."""
-
-    timezone: str
-    settings: dict[str, Any]
-
-    def client(self) -> SageIntacctClient:
-        """A client of the company that the environment names."""
-        return SageIntacctClient(
-            SageIntacctSecrets.from_env(),
-            timezone=self.timezone,
-            settings=SageIntacctSettings.model_validate(self.settings),
-        )
-
-
-def resource(settings: Settings) -> SageIntacctResource:
-    """The resource for these settings."""
-    return SageIntacctResource(
-        timezone=settings.site.timezone,
-        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
     )

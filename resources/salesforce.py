@@ -11,14 +11,12 @@ are always included, and nothing is filtered by stage or status: what counts as 
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
 from typing import Any, ClassVar, Self
 
-import dagster as dg
 import msgspec
 import pyarrow as pa
 
-from resources.client import IDS, Connection
+from resources.client import IDS, ConnectedClient, Connection
 from resources.http import Sleep
 from resources.salesforce_api import MAX_URI, SalesforceApi, reader
 from resources.salesforce_login import API_VERSION, SOURCE, SalesforceSecrets
@@ -36,7 +34,6 @@ from revrec_pipeline.mapping.salesforce_reads import (
 from revrec_pipeline.mapping.salesforce_settings import SalesforceSettings
 from revrec_pipeline.model import RecordType
 from revrec_pipeline.periods import bounds, first_day, next_period
-from revrec_pipeline.settings import Settings
 
 #: Ids in one job's query: SOQL may have 100,000 characters, an id takes 21 of them.
 _IDS_PER_JOB = 4_000
@@ -61,7 +58,7 @@ class _Rate(msgspec.Struct):
     NextStartDate: str
 
 
-class SalesforceClient:
+class SalesforceClient(ConnectedClient[SalesforceApi]):
     """The documents of one org with their lines."""
 
     source: ClassVar[str] = SOURCE
@@ -76,24 +73,13 @@ class SalesforceClient:
         *,
         timezone: str,
         settings: SalesforceSettings,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         self._settings = settings
         self._timezone = timezone  # for instants only: dates have no zone, and are not shifted
         self._documents = documents(settings)
         self._api = SalesforceApi(secrets, sleep=sleep)
         self._records = Records(self._api, settings, timezone)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._api.close()
 
     # -- who and when ------------------------------------------------------------------------
 
@@ -249,30 +235,3 @@ class SalesforceClient:
 def _instant(moment: datetime) -> str:
     """A SOQL datetime literal, in milliseconds as Salesforce keeps them."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class SalesforceResource(dg.ConfigurableResource["SalesforceResource"]):
-    """Salesforce for Dagster; secrets are read from the environment when a client is asked for."""
-
-    timezone: str
-    settings: dict[str, Any]
-
-    def client(self) -> SalesforceClient:
-        """A client of the org that the environment names."""
-        return SalesforceClient(
-            SalesforceSecrets.from_env(),
-            timezone=self.timezone,
-            settings=SalesforceSettings.model_validate(self.settings),
-        )
-
-
-def resource(settings: Settings) -> SalesforceResource:
-    """The resource for these settings.
-
-    Only what somebody has set is passed on: a field's name that is a default may be missing in the
-    org, one that was configured may not.
-    """
-    return SalesforceResource(
-        timezone=settings.site.timezone,
-        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
-    )

@@ -13,14 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice
-from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-import dagster as dg
 import msgspec
 import pyarrow as pa
 
-from resources.client import IDS, Connection
+from resources.client import IDS, ConnectedClient, Connection
 from resources.http import Sleep
 from resources.stripe_api import (
     API_VERSION,
@@ -35,7 +33,6 @@ from revrec_pipeline.errors import SourceAuthError, SourceSchemaError
 from revrec_pipeline.lake import KEYS, Page
 from revrec_pipeline.mapping.stripe import StripeSettings
 from revrec_pipeline.periods import bounds, period_of
-from revrec_pipeline.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -125,7 +122,7 @@ class _Account(msgspec.Struct):
     email: str | None = None
 
 
-class StripeClient:
+class StripeClient(ConnectedClient[StripeApi]):
     """Invoices and credit notes of one account."""
 
     source: ClassVar[str] = SOURCE
@@ -140,25 +137,12 @@ class StripeClient:
         *,
         timezone: str,
         settings: StripeSettings,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         self._timezone = timezone
         self._api = StripeApi(
             secrets, requests_per_second=settings.requests_per_second, sleep=sleep
         )
-        self._workers = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="stripe")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._workers.shutdown(cancel_futures=True)
-        self._api.close()
 
     # -- who and when ------------------------------------------------------------------------
 
@@ -404,26 +388,3 @@ def _accounted_at(kind: str, document: _Document) -> int:
     transitions = document.status_transitions
     finalized = transitions.finalized_at if transitions else None
     return document.effective_at or finalized or document.created
-
-
-class StripeResource(dg.ConfigurableResource["StripeResource"]):
-    """Stripe for Dagster; the secrets are read from the environment when a client is asked for."""
-
-    timezone: str
-    settings: dict[str, Any]
-
-    def client(self) -> StripeClient:
-        """A client of the account that the environment names."""
-        return StripeClient(
-            StripeSecrets.from_env(),
-            timezone=self.timezone,
-            settings=StripeSettings.model_validate(self.settings),
-        )
-
-
-def resource(settings: Settings) -> StripeResource:
-    """The resource for these settings."""
-    return StripeResource(
-        timezone=settings.site.timezone,
-        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
-    )

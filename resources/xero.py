@@ -12,14 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from types import TracebackType
 from typing import Any, ClassVar, Self
 
-import dagster as dg
 import msgspec
 import pyarrow as pa
 
-from resources.client import IDS, Connection
+from resources.client import IDS, ConnectedClient, Connection
 from resources.http import Sleep
 from resources.rest import Answer, Received, json_reader
 from resources.xero_api import API_VERSION, SOURCE, XeroApi, XeroSecrets
@@ -27,7 +25,6 @@ from revrec_pipeline.errors import SourceAuthError, SourceSchemaError
 from revrec_pipeline.lake import KEYS, Page
 from revrec_pipeline.mapping.xero import CREDIT_NOTE, INVOICE, XeroSettings
 from revrec_pipeline.periods import first_day, next_period, period_of
-from revrec_pipeline.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +112,7 @@ _KINDS = (
 )
 
 
-class XeroClient:
+class XeroClient(ConnectedClient[XeroApi]):
     """Sales invoices and credit notes of one organisation."""
 
     source: ClassVar[str] = SOURCE
@@ -130,22 +127,11 @@ class XeroClient:
         *,
         timezone: str,
         settings: XeroSettings,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         self._timezone = timezone
         self._settings = settings
         self._api = XeroApi(secrets, settings, sleep=sleep)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._api.close()
 
     # -- who and when ------------------------------------------------------------------------
 
@@ -364,26 +350,3 @@ def _version(kind: _Kind, document: _Document) -> str:
             SOURCE, f"{kind.object} {document.id} does not say when it changed (UpdatedDateUTC)"
         )
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class XeroResource(dg.ConfigurableResource["XeroResource"]):
-    """Xero for Dagster; the secrets are read from the environment when a client is asked for."""
-
-    timezone: str
-    settings: dict[str, Any]
-
-    def client(self) -> XeroClient:
-        """A client of the organisation that the environment names."""
-        return XeroClient(
-            XeroSecrets.from_env(),
-            timezone=self.timezone,
-            settings=XeroSettings.model_validate(self.settings),
-        )
-
-
-def resource(settings: Settings) -> XeroResource:
-    """The resource for these settings."""
-    return XeroResource(
-        timezone=settings.site.timezone,
-        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
-    )

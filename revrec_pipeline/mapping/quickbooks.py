@@ -82,7 +82,7 @@ class QuickbooksSettings(SourceSettings):
     #: or one of the line as `Line.SalesItemLineDetail.ClassRef.name`.
     custom_fields: dict[str, _Path] = Field(default_factory=dict)
     #: Intuit allows 500 requests a minute and company.
-    requests_per_second: float = Field(default=8, gt=0)
+    requests_per_second: float = Field(default=10, gt=0)
 
     def custom_field_names(self) -> set[str]:
         """The custom fields of sales forms that these settings name."""

@@ -14,8 +14,9 @@ from conftest import Sandbox
 from pipeline import Pipeline
 
 from resources.client import IDS
-from resources.hubspot import HubspotClient, resource
+from resources.hubspot import HubspotClient
 from resources.hubspot_api import API_VERSION, HubspotSecrets
+from resources.registry import resource_of
 from revrec_pipeline import canonical
 from revrec_pipeline.errors import (
     SettingsError,
@@ -248,7 +249,7 @@ def test_a_wrong_token_ends_at_once_and_is_not_told(sandbox: Sandbox) -> None:
 def test_the_dagster_resource_reads_the_environment_only_when_a_client_is_made(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = resource(Settings())
+    made = resource_of("hubspot", Settings())
     for name, value in sandbox.env.items():
         monkeypatch.setenv(name, value)
     with made.client() as client:

@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from resources import netsuite as client_module
 from resources import netsuite_api
-from resources.netsuite import NetsuiteClient, resource
+from resources.netsuite import NetsuiteClient
 from resources.netsuite_api import NetsuiteSecrets, QueryError
+from resources.registry import resource_of
 from revrec_pipeline.errors import (
     SettingsError,
     SourceAuthError,
@@ -286,7 +287,7 @@ def test_a_log_in_waits_out_an_outage(
 def test_the_dagster_resource_reads_the_environment_only_when_a_client_is_made(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = resource(Settings())
+    made = resource_of("netsuite", Settings())
     for name, value in sandbox.env.items():
         monkeypatch.setenv(name, value)
     with made.client() as client:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from conftest import Sandbox
 
-from resources.quickbooks import QuickbooksClient, _version, resource
+from resources.quickbooks import QuickbooksClient, _version
 from resources.quickbooks_api import API_VERSION, Fault, read_fault
 from resources.quickbooks_login import QuickbooksSecrets
+from resources.registry import resource_of
 from resources.rest import Received
 from revrec_pipeline.errors import (
     SourceAuthError,
@@ -430,10 +431,12 @@ def test_a_capture_that_is_full_for_one_kind_is_said_tap_quickbooks_80(
 def test_a_throttle_in_any_form_is_waited_out_quickbooks_ruby_338_python_quickbooks_83(
     books: Harness, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    books.sandbox.fault("quickbooks", kind, path=QUERY, times=2)
+    books.sandbox.fault("quickbooks", kind, path=QUERY, times=6)
     with caplog.at_level(logging.WARNING, "resources.rest"):
         assert len(ids(books.listing("2026-03"))) == 4
-    assert books.naps == [60.0, 60.0]
+    # Those that were in flight beside the first one may have been refused as well, but wait with it.
+    assert 3 <= len(books.naps) <= 6
+    assert set(books.naps) == {60.0}
     assert "ThrottleExceeded" in caplog.records[0].getMessage()
 
 
@@ -453,7 +456,7 @@ def test_a_limit_that_does_not_end_is_an_error_that_may_be_tried_again(books: Ha
     with pytest.raises(SourceLimitError, match="lower requests_per_second") as caught:
         books.listing(EMPTY)
     assert caught.value.retryable
-    assert books.queries() == 6
+    assert 6 <= books.queries() <= 6 + len(FORMS) - 1  # one tries again, for all
 
 
 @pytest.mark.parametrize("kind", ["500", "reset", "html", "truncate", "401"])
@@ -467,7 +470,7 @@ def test_an_outage_is_an_error_that_may_be_tried_again(books: Harness, kind: str
     books.sandbox.fault("quickbooks", kind, path=QUERY, times=50)
     with pytest.raises(SourceTimeoutError, match="failed on every try"):
         books.listing(EMPTY)
-    assert books.queries() == 6
+    assert 6 <= books.queries() <= 6 + len(FORMS) - 1
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -489,7 +492,7 @@ def test_a_401_that_stays_after_a_new_token_is_told_as_such(books: Harness) -> N
     with pytest.raises(SourceError, match=r"3200.*also right after logging in") as caught:
         books.listing(EMPTY)
     assert caught.value.code == "SYNC_AUTH"
-    assert books.queries() == 2
+    assert 2 <= books.queries() <= 2 * len(FORMS)
 
 
 def test_html_that_stays_is_named_without_its_body(books: Harness) -> None:
@@ -603,7 +606,7 @@ def test_the_resource_opens_the_ledger_by_its_url_also_outside_of_dagster(
         monkeypatch.setenv("REVREC_LEDGER_URL", f"duckdb:///{tmp_path}/other.duckdb")
     else:
         monkeypatch.delenv("REVREC_LEDGER_URL", raising=False)
-    made = resource(Settings.load())
+    made = resource_of("quickbooks", Settings.load())
     with made.client() as client:
         assert client.check().account_id == REALM
     assert (home / ("other.duckdb" if named else "ledger.duckdb")).is_file()

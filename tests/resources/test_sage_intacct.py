@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pipeline import Pipeline
 
 from resources import sage_intacct as module
-from resources.registry import why_not_connected
-from resources.sage_intacct import SageIntacctClient, resource
+from resources.registry import resource_of, why_not_connected
+from resources.sage_intacct import SageIntacctClient
 from resources.sage_intacct_api import GATEWAY, Formats, SageIntacctSecrets, read_query
 from revrec_pipeline.errors import (
     SettingsError,
@@ -744,7 +744,7 @@ def test_retries_are_logged_without_a_secret(
 
 def test_the_resource_passes_on_what_somebody_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REVREC_CONFIG", raising=False)
-    made = resource(Settings())
+    made = resource_of("sage_intacct", Settings())
     assert (made.timezone, made.settings) == ("UTC", {})
 
 

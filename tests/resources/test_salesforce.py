@@ -12,7 +12,8 @@ import pytest
 from conftest import Sandbox
 
 from resources import salesforce_bulk
-from resources.salesforce import SalesforceClient, resource
+from resources.registry import resource_of
+from resources.salesforce import SalesforceClient
 from resources.salesforce_api import Answer
 from resources.salesforce_login import SalesforceSecrets
 from revrec_pipeline.errors import (
@@ -247,10 +248,10 @@ def test_the_resource_passes_on_only_what_was_set(
     file = tmp_path / "revrec.toml"
     monkeypatch.setenv("REVREC_CONFIG", str(file))
     file.write_text('[sources.salesforce]\nclosed_stages = ["Closed Won"]\n', encoding="utf-8")
-    with resource(Settings.load()).client() as client:
+    with resource_of("salesforce", Settings.load()).client() as client:
         assert client.check().missing == ("OpportunityLineItem.Term__c or Product2.Term__c",)
     file.write_text('[sources.salesforce]\nterm_field = "Term__c"\n', encoding="utf-8")
-    configured = resource(Settings.load())
+    configured = resource_of("salesforce", Settings.load())
     with configured.client() as client, pytest.raises(SettingsError, match="names Term__c"):
         client.check()
 

@@ -12,7 +12,8 @@ from conftest import Sandbox
 
 from resources.client import IDS
 from resources.http import at_origin, retry_after
-from resources.stripe import EVENT_TYPES, StripeClient, resource
+from resources.registry import resource_of
+from resources.stripe import EVENT_TYPES, StripeClient
 from resources.stripe_api import API_VERSION, StripeSecrets
 from revrec_pipeline.errors import (
     SettingsError,
@@ -166,7 +167,7 @@ def test_the_keys_own_account_may_be_named(sandbox: Sandbox) -> None:
 def test_the_dagster_resource_reads_the_environment_only_when_a_client_is_made(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = resource(Settings())
+    made = resource_of("stripe", Settings())
     for name, value in sandbox.env.items():
         monkeypatch.setenv(name, value)
     with made.client() as client:

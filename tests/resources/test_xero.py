@@ -14,7 +14,8 @@ from conftest import Sandbox
 from pipeline import Pipeline
 
 from resources.http import MinutePacer
-from resources.xero import XeroClient, resource
+from resources.registry import resource_of
+from resources.xero import XeroClient
 from resources.xero_api import XeroSecrets
 from revrec_pipeline.errors import (
     SettingsError,
@@ -225,7 +226,7 @@ def test_a_wrong_secret_ends_at_once_and_is_not_told(
 def test_the_dagster_resource_reads_the_environment_only_when_a_client_is_made(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = resource(Settings())
+    made = resource_of("xero", Settings())
     for name, value in sandbox.env.items():
         monkeypatch.setenv(name, value)
     with made.client() as client:
