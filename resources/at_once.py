@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Generic, TypeVar
 
-#: Results of one item that wait for those of the items before it: pages, which reach megabytes.
-AHEAD = 2
+#: Results of one item that wait for those of the items before it, beside the one that is being made:
+#: they are pages, which reach megabytes.
+AHEAD = 1
 
 A = TypeVar("A")
 B = TypeVar("B")
