@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Generic, TypeVar
 
-#: Results of one item that wait for those of the items before it, beside the one that is being made:
+#: Results of one item that wait for those of the items before it, beside the one in the making:
 #: they are pages, which reach megabytes.
 AHEAD = 1
 

@@ -8,17 +8,15 @@ the choice of fields in `sage_intacct_fields`.
 """
 
 import logging
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from itertools import islice
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 from xml.etree.ElementTree import Element
 
 import pyarrow as pa
 
+from resources.at_once import each, in_order, pause
 from resources.client import IDS, ConnectedClient, Connection
 from resources.http import Sleep
 from resources.rest import Answer
@@ -69,13 +67,6 @@ _NAMES = {
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Pull:
-    """What one listing or window has brought."""
-
-    lines_of: set[str] = field(default_factory=set)  # documents whose lines are there
-
-
 class SageIntacctClient(ConnectedClient[IntacctApi]):
     """Invoices, adjustments and orders of one company, or of one entity of it."""
 
@@ -111,7 +102,7 @@ class SageIntacctClient(ConnectedClient[IntacctApi]):
         """
         self._user_formats()
         missing = []
-        for name in (*(OBJECTS[each] for each in read_objects(self._settings)), _AUDIT):
+        for name in (*(OBJECTS[raw] for raw in read_objects(self._settings)), _AUDIT):
             try:
                 self._probe(name)
             except SourceAuthError:
@@ -163,25 +154,19 @@ class SageIntacctClient(ConnectedClient[IntacctApi]):
 
     def listing(self, period: str) -> Iterator[Page]:
         """Every document dated in the month, with all lines."""
-        pull = _Pull()
-        for kind in self._settings.kinds:
-            yield from self._documents(kind, _dated_in(period), pull)
+        yield from self._documents(_dated_in(period))
 
     def ids(self, period: str) -> Iterator[pa.RecordBatch]:
         """The RECORDNO of every document dated in the month."""
-        for kind in self._settings.kinds:
-            for document in self._definitions(kind):
-                for _, records in self._pages(
-                    OBJECTS[kind], ("RECORDNO",), _dated_in(period), document
-                ):
-                    numbers = [record["RECORDNO"] for record in records]
-                    yield pa.RecordBatch.from_arrays(
-                        [
-                            pa.array([kind] * len(numbers), pa.string()),
-                            pa.array(numbers, pa.string()),
-                        ],
-                        schema=IDS,
-                    )
+        for kind, _, _, records in self._listed(_dated_in(period), lambda _: ("RECORDNO",)):
+            numbers = [record["RECORDNO"] for record in records]
+            yield pa.RecordBatch.from_arrays(
+                [
+                    pa.array([kind] * len(numbers), pa.string()),
+                    pa.array(numbers, pa.string()),
+                ],
+                schema=IDS,
+            )
 
     # -- a window ----------------------------------------------------------------------------
 
@@ -193,16 +178,17 @@ class SageIntacctClient(ConnectedClient[IntacctApi]):
         """
         formats = self._user_formats()
         low, high = formats.written(since), formats.written(until)
-        for kind in self._settings.kinds:
-            yield from self._tombstones(kind, low, high)
+        yield from in_order(
+            lambda kind: self._tombstones(kind, low, high),
+            self._settings.kinds,
+            self._settings.concurrency,
+        )
         where = tag(
             "or",
             tag("and", *_between("WHENMODIFIED", low, high)),
             tag("and", compare("isnull", "WHENMODIFIED"), *_between("AUWHENCREATED", low, high)),
         )
-        pull = _Pull()
-        for kind in self._settings.kinds:
-            yield from self._documents(kind, where, pull)
+        yield from self._documents(where)
 
     def _tombstones(self, kind: str, low: str, high: str) -> Iterator[Page]:
         """What the audit history says was deleted; it only grows, so an offset does not shift."""
@@ -241,25 +227,46 @@ class SageIntacctClient(ConnectedClient[IntacctApi]):
         """The transaction definitions to ask for; order entry objects want one in each query."""
         return self._settings.documents if kind == ORDER else (None,)
 
-    def _documents(self, kind: str, where: str, pull: _Pull) -> Iterator[Page]:
+    def _documents(self, where: str) -> Iterator[Page]:
         """All pages of documents, each followed by the lines of its documents."""
-        fields = self._fields(kind)
-        for document in self._definitions(kind):
-            for answer, records in self._pages(OBJECTS[kind], fields, where, document):
-                yield self._page(kind, answer, [self._key(answer, record) for record in records])
-                numbers = [record["RECORDNO"] or "" for record in records]
-                yield from self._lines(LINES[kind], numbers, document, pull)
+        lines_of: set[str] = set()  # documents whose lines are there
+        for kind, document, answer, records in self._listed(where, self._fields):
+            yield self._page(kind, answer, [self._key(answer, record) for record in records])
+            name = LINES[kind]
+            numbers = [record["RECORDNO"] or "" for record in records]
+            missing = [number for number in numbers if f"{name} {number}" not in lines_of]
+            lines_of.update(f"{name} {number}" for number in numbers)
+            yield from self._lines(name, missing, document)
 
-    def _lines(
-        self, name: str, numbers: list[str], document: str | None, pull: _Pull
-    ) -> Iterator[Page]:
-        """All lines of these documents, as far as they are not there yet."""
-        waiting = iter([number for number in numbers if f"{name} {number}" not in pull.lines_of])
-        pull.lines_of.update(f"{name} {number}" for number in numbers)
-        chunks = iter(lambda: list(islice(waiting, DOCUMENTS_PER_QUERY)), [])
-        while batch := list(islice(chunks, self._settings.concurrency)):
-            for pages in self._workers.map(lambda keys: self._chunk(name, keys, document), batch):
-                yield from pages
+    def _listed(
+        self, where: str, fields: Callable[[str], tuple[str, ...]]
+    ) -> Iterator[tuple[str, str | None, Answer, list[Record]]]:
+        """All pages of documents with their kind and transaction definition, kinds side by side."""
+
+        def pages(
+            asked: tuple[str, str | None, tuple[str, ...]],
+        ) -> Iterator[tuple[str, str | None, Answer, list[Record]]]:
+            kind, document, names = asked
+            for answer, records in self._pages(OBJECTS[kind], names, where, document):
+                yield kind, document, answer, records
+
+        asked = [
+            (kind, document, fields(kind))
+            for kind in self._settings.kinds
+            for document in self._definitions(kind)
+        ]
+        return in_order(pages, asked, self._settings.concurrency)
+
+    def _lines(self, name: str, numbers: list[str], document: str | None) -> Iterator[Page]:
+        """All lines of these documents."""
+        chunks = [
+            numbers[start : start + DOCUMENTS_PER_QUERY]
+            for start in range(0, len(numbers), DOCUMENTS_PER_QUERY)
+        ]
+        for pages in each(
+            lambda keys: self._chunk(name, keys, document), chunks, self._settings.concurrency
+        ):
+            yield from pages
 
     def _chunk(self, name: str, numbers: list[str], document: str | None) -> list[Page]:
         where = compare("in", PARENT[name], *numbers)

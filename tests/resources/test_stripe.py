@@ -288,7 +288,9 @@ def test_paging_loses_nothing_airbyte_32976(stripe: Harness, count: int) -> None
     add_invoices(stripe, count)
     pages = stripe.listing("2024-07")
     assert ids(pages) == [object_id("in", f"bulk-{n}") for n in reversed(range(count))]
-    assert stripe.asked("/v1/invoices") == (count + 99) // 100
+    whole = (count + 99) // 100
+    # What is older than a full first page is read in four parts, most of which may be empty.
+    assert stripe.asked("/v1/invoices") <= (whole if whole == 1 else whole + 3)
 
 
 def test_documents_added_and_edited_during_paging_lose_nothing(stripe: Harness) -> None:
