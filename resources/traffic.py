@@ -5,7 +5,6 @@ is no queue between processes: a source is pulled by one run at a time (ADR 0021
 run's client goes on counting where the last one's stopped, by the file that `remember` writes.
 """
 
-import json
 import logging
 import os
 import random
@@ -18,6 +17,8 @@ from heapq import heappop, heappush
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import msgspec
 
 from resources.at_once import go_on
 from resources.http import Sleep
@@ -144,14 +145,14 @@ class Traffic:
             new = file.with_name(f"{file.name}.{os.getpid()}")
             with suppress(OSError):  # a limit that is met is waited out all the same
                 file.parent.mkdir(parents=True, exist_ok=True)
-                new.write_text(json.dumps(counted), encoding="utf-8")
+                new.write_bytes(msgspec.json.encode(counted))
                 new.replace(file)
 
     def recall(self, file: Path) -> None:
         """Go on counting where the last client stopped."""
         try:
-            counted = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            counted = msgspec.json.decode(file.read_bytes(), type=list[list[float]])
+        except (OSError, msgspec.MsgspecError):  # new, or damaged: then nothing was counted
             return
         now = time.time()
         for window, stamps in zip(self.windows, counted, strict=False):

@@ -668,6 +668,13 @@ def test_the_sandbox_enforces_five_searches_a_second_and_the_client_keeps_to_the
     assert sandbox.requests("hubspot")[f"{OBJECTS}/deals/search"] == 9
 
 
+def test_batches_are_read_side_by_side(sales: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = records(sales.listing("2026-04"))
+    monkeypatch.setattr("resources.hubspot_api.BATCH_LIMIT", 1)
+    sales.sandbox.fault("hubspot", "slow", path=f"{OBJECTS}/deals/batch/read", times=7, seconds=1)
+    assert list(records(sales.listing("2026-04"))) == list(whole)
+    assert sales.sandbox.state()["most_at_once"]["hubspot"] == CONCURRENCY
+
 
 def test_an_outage_that_stays_ends_in_one_line(sales: Harness) -> None:
     sales.sandbox.fault("hubspot", "502", path="/crm/*", times=6)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import Sandbox
 
+from resources.at_once import each
 from resources.quickbooks import QuickbooksClient, _version
 from resources.quickbooks_api import API_VERSION, Fault, read_fault
 from resources.quickbooks_login import QuickbooksSecrets
@@ -434,7 +435,7 @@ def test_a_throttle_in_any_form_is_waited_out_quickbooks_ruby_338_python_quickbo
     books.sandbox.fault("quickbooks", kind, path=QUERY, times=6)
     with caplog.at_level(logging.WARNING, "resources.rest"):
         assert len(ids(books.listing("2026-03"))) == 4
-    # Those that were in flight beside the first one may have been refused as well, but wait with it.
+    # What is in flight beside the first one may be refused as well, but it waits with it.
     assert 3 <= len(books.naps) <= 6
     assert set(books.naps) == {60.0}
     assert "ThrottleExceeded" in caplog.records[0].getMessage()
@@ -471,6 +472,29 @@ def test_an_outage_is_an_error_that_may_be_tried_again(books: Harness, kind: str
     with pytest.raises(SourceTimeoutError, match="failed on every try"):
         books.listing(EMPTY)
     assert 6 <= books.queries() <= 6 + len(FORMS) - 1
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_ten_requests_are_in_flight_and_the_sandbox_takes_no_more(books: Harness) -> None:
+    """Reference 2.4: ten at once for a company and an app."""
+    added = books.add(120)
+    counts = len(FORMS)
+    books.sandbox.fault("quickbooks", "slow", path=QUERY, after=counts, times=12, seconds=1)
+    pages = books.listing(EMPTY)
+    assert ids(pages) == added
+    assert [page.records for page in pages] == [10] * 12
+    assert books.sandbox.state()["most_at_once"]["quickbooks"] == 10
+    assert books.naps == []  # an eleventh would have been refused
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_ten_requests_with_an_ended_token_make_one_renewal(books: Harness) -> None:
+    added = books.add(120)
+    books.client.server_time()
+    renewed = books.sandbox.requests("quickbooks").get(TOKENS, 0)
+    books.command("tokens", expire=True)
+    assert ids(books.listing(EMPTY)) == added
+    assert books.sandbox.requests("quickbooks")[TOKENS] == renewed + 1
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -545,8 +569,7 @@ def test_the_published_rate_is_kept_without_a_single_429(
         secrets(sandbox), open_ledger=lambda: ledger, settings=QuickbooksSettings()
     )
     with client:
-        for _ in range(12):
-            client.server_time()
+        list(each(lambda _: client.server_time(), range(25), CONCURRENCY))
     assert [record for record in caplog.records if record.name == "resources.rest"] == []
 
 

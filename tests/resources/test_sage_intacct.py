@@ -325,6 +325,15 @@ def test_at_most_two_requests_are_in_flight(
     assert intacct.sandbox.state()["most_at_once"]["sage_intacct"] <= 2
 
 
+def test_two_are_used_where_there_is_enough_to_ask_for(
+    intacct: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DOCUMENTS_PER_QUERY", 1)
+    intacct.fault("slow", times=4, after=4, seconds=0.5)
+    intacct.listing("2026-05")
+    assert intacct.sandbox.state()["most_at_once"]["sage_intacct"] == 2
+
+
 def test_another_entity_is_another_account(sandbox: Sandbox) -> None:
     client = SageIntacctClient(
         secrets(sandbox, entity_id="UK"), timezone="UTC", settings=SageIntacctSettings()

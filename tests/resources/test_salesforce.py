@@ -770,6 +770,34 @@ def test_a_job_that_is_not_read_to_its_end_is_deleted(
     assert sandbox.command("state", source="salesforce") == {"open_jobs": 0}
 
 
+def test_all_jobs_run_at_the_same_time(
+    connect: Callable[..., SalesforceClient], sandbox: Sandbox
+) -> None:
+    client = connect(bulk_threshold=0)
+    most = 0
+
+    def sleep(_: float) -> None:
+        nonlocal most
+        most = max(most, sandbox.command("state", source="salesforce")["open_jobs"])
+
+    client._api.sleep = sleep
+    sandbox.fault("salesforce", "slow", path=f"{_V}/jobs/query", times=2, seconds=0.2)
+    list(client.listing(_MONTH))
+    assert most == 2
+
+
+def test_requests_at_once_in_an_ended_session_log_in_once(
+    connect: Callable[..., SalesforceClient], sandbox: Sandbox
+) -> None:
+    client = connect()
+    whole = _keys(list(client.listing(_MONTH)))
+    logged_in = sandbox.requests("salesforce")["/services/oauth2/token"]
+    sandbox.command("expire", source="salesforce", what="sessions")
+    sandbox.fault("salesforce", "slow", path=f"{_V}/queryAll", times=2, seconds=0.3)
+    assert _keys(list(client.listing(_MONTH))) == whole
+    assert sandbox.requests("salesforce")["/services/oauth2/token"] == logged_in + 1
+
+
 def test_a_job_that_never_ends_is_given_up_and_aborted(
     connect: Callable[..., SalesforceClient], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -354,6 +354,18 @@ def test_an_invoice_with_4985_lines_takes_50_requests_airbyte_10359(stripe: Harn
     assert stripe.asked(f"/v1/invoices/{object_id('in', 'bulk-0')}/lines") == 50
 
 
+def test_what_is_older_than_the_first_page_is_read_in_parts_side_by_side(stripe: Harness) -> None:
+    first = int(datetime(2024, 7, 2, tzinfo=UTC).timestamp())
+    for number in range(130):
+        fields = {"customer": "lumen", "amount": 100, "seed": f"spread-{number}"}
+        created = first + number * 16_200
+        stripe.command("add", object="invoice", fields={**fields, "created": created})
+    stripe.sandbox.fault("stripe", "slow", path="/v1/invoices", after=1, times=4, seconds=0.5)
+    found = ids(stripe.listing("2024-07"))
+    assert found == [object_id("in", f"spread-{n}") for n in reversed(range(130))]
+    assert stripe.sandbox.state()["most_at_once"]["stripe"] == 4
+
+
 def test_the_lines_of_several_invoices_are_fetched_at_once_posthog_97803(stripe: Harness) -> None:
     add_invoices(stripe, 4, lines=11)
     stripe.sandbox.fault("stripe", "slow", path="/v1/invoices/*/lines", times=4, seconds=0.3)

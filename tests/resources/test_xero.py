@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,9 @@ import pytest
 from conftest import Sandbox
 from pipeline import Pipeline
 
+from resources.at_once import each
 from resources.registry import resource_of
+from resources.rest import json_reader
 from resources.xero import XeroClient
 from resources.xero_api import XeroSecrets
 from revrec_pipeline.errors import (
@@ -486,7 +489,7 @@ def test_a_page_that_comes_twice_is_asked_for_again(xero: Harness, small_pages: 
 def test_a_page_that_never_comes_is_an_error(xero: Harness, small_pages: int) -> None:
     xero.add(25)
     xero.sandbox.fault("xero", "repeat", path=INVOICES, after=1, times=9)
-    with pytest.raises(SourceSchemaError, match="page 1 came instead of page [23]"):
+    with pytest.raises(SourceSchemaError, match=r"page 1 came instead of page [23]"):
         xero.listing(EMPTY)
 
 
@@ -558,6 +561,30 @@ def test_the_limit_of_the_app_waits_too(xero: Harness) -> None:
     xero.sandbox.fault("xero", "appminute", path=INVOICES)
     xero.listing("2025-03")
     assert xero.naps == [3.0]
+
+
+def test_five_requests_are_in_flight_and_the_sandbox_takes_no_more(
+    xero: Harness, small_pages: int
+) -> None:
+    """Reference 2.6: five at once for an app in an organisation."""
+    added = xero.add(80)
+    xero.sandbox.fault("xero", "slow", path=INVOICES, after=1, times=7, seconds=1)
+    pages = xero.listing(EMPTY)
+    assert ids(pages) == sorted(added)
+    assert [page.records for page in pages if page.object == "invoice"] == [small_pages] * 8
+    assert xero.sandbox.state()["most_at_once"]["xero"] == 5
+    assert xero.naps == []
+
+
+def test_a_sixth_request_at_a_time_is_refused_by_the_sandbox(xero: Harness) -> None:
+    xero.client.server_time()
+    api = xero.client._api
+    api.traffic.concurrency = 6
+    api.traffic.sleep = lambda _: time.sleep(1.5)  # the others are answered by then
+    xero.sandbox.fault("xero", "slow", path=INVOICES, times=6, seconds=1)
+    shape = json_reader(dict[str, Any])
+    list(each(lambda _: api.get("Invoices", shape, page="1"), range(6), 6))
+    assert xero.asked(INVOICES) == 6 + 1
 
 
 def test_too_many_at_a_time_backs_off_though_no_retry_after_comes(xero: Harness) -> None:
