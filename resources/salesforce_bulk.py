@@ -21,7 +21,7 @@ from revrec_pipeline.errors import SourceError, SourceSchemaError, SourceTimeout
 #: time (see `lake`), and 10,000 records are 2 to 4 MB already.
 RESULT_PAGE = 10_000
 #: Seconds between two looks at a job, each of which costs an API call.
-_FIRST_DELAY, _LONGEST_DELAY = 0.2, 20.0
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 20.0
 #: Seconds of waiting after which a job is given up; 10 million rows take minutes.
 _PATIENCE = 3_600.0
 _RUNNING = ("UploadComplete", "InProgress")

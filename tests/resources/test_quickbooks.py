@@ -12,7 +12,7 @@ from conftest import Sandbox
 
 from resources.at_once import each
 from resources.quickbooks import QuickbooksClient, _version
-from resources.quickbooks_api import API_VERSION, Fault, read_fault
+from resources.quickbooks_api import API_VERSION, CONCURRENCY, Fault, read_fault
 from resources.quickbooks_login import QuickbooksSecrets
 from resources.registry import resource_of
 from resources.rest import Received

@@ -304,7 +304,7 @@ def test_above_the_threshold_a_bulk_job_gives_the_same_records_and_keys(
     assert bulk[0].request.startswith("GET https://fernhill.my.salesforce.com/")
     assert " of SELECT Id, IsDeleted" in bulk[0].request
     # Both jobs run at the same time.
-    assert sorted(naps) == pytest.approx([0.2, 0.2, 0.3, 0.3, 0.45, 0.45])
+    assert sorted(naps) == pytest.approx([0.1, 0.1, 0.15, 0.15, 0.225, 0.225])
     assert sandbox.command("state", source="salesforce") == {"open_jobs": 0}
 
 
@@ -801,7 +801,7 @@ def test_requests_at_once_in_an_ended_session_log_in_once(
 def test_a_job_that_never_ends_is_given_up_and_aborted(
     connect: Callable[..., SalesforceClient], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(salesforce_bulk, "_PATIENCE", 0.15)
+    monkeypatch.setattr(salesforce_bulk, "_PATIENCE", 0.05)
     with pytest.raises(SourceTimeoutError, match="is UploadComplete after"):
         list(connect(bulk_threshold=0).listing(_MONTH))
     assert sandbox.command("state", source="salesforce") == {"open_jobs": 0}
