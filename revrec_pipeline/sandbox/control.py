@@ -31,7 +31,7 @@ class Control:
             return JSONResponse({"error": str(error)}, status_code=400)
 
     def state(self) -> dict[str, Any]:
-        """The clock, and since the last reset the requests: by path, most at once, most in a time."""
+        """The clock; since the last reset, requests by path, most at once and most in a time."""
         return {
             "now": self._clock.now().isoformat(),
             "requests": {name: dict(paths) for name, paths in self._faults.requests.items()},
