@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -14,9 +13,7 @@ import pytest
 from conftest import Sandbox
 from pipeline import Pipeline
 
-from resources.at_once import each
 from resources.registry import resource_of
-from resources.rest import json_reader
 from resources.xero import XeroClient
 from resources.xero_api import XeroSecrets
 from revrec_pipeline.errors import (
@@ -574,17 +571,6 @@ def test_five_requests_are_in_flight_and_the_sandbox_takes_no_more(
     assert [page.records for page in pages if page.object == "invoice"] == [small_pages] * 8
     assert xero.sandbox.state()["most_at_once"]["xero"] == 5
     assert xero.naps == []
-
-
-def test_a_sixth_request_at_a_time_is_refused_by_the_sandbox(xero: Harness) -> None:
-    xero.client.server_time()
-    api = xero.client._api
-    api.traffic.concurrency = 6
-    api.traffic.sleep = lambda _: time.sleep(1.5)  # the others are answered by then
-    xero.sandbox.fault("xero", "slow", path=INVOICES, times=6, seconds=1)
-    shape = json_reader(dict[str, Any])
-    list(each(lambda _: api.get("Invoices", shape, page="1"), range(6), 6))
-    assert xero.asked(INVOICES) == 6 + 1
 
 
 def test_too_many_at_a_time_backs_off_though_no_retry_after_comes(xero: Harness) -> None:
