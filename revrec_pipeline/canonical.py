@@ -185,6 +185,7 @@ def _choose_versions(
     document that the listing lacks has been deleted since.
     """
     db.execute("CREATE TABLE listing (window_name VARCHAR, landing VARCHAR)")
+    lake.keys(landings)  # read below, once all of them are known to be whole
     listings = list(_newest_listings(known).items())
     if listings:
         db.executemany("INSERT INTO listing VALUES (?, ?)", listings)

@@ -6,9 +6,10 @@
     delivery    what is written or loaded is what was stored (`delivery`, `ledger.batch_totals`)
 
 What lives here compares and names the records that differ; it mends nothing. A mapping that knows a
-document's own totals creates the view `document_total(document_id, lines, amount)` beside `rows`,
-from other fields than the lines': `lines` and `amount` (net, before tax, credits negative) may be
-null where the vendor gives none.
+document's own totals creates the view `document_total(document_id, lines, amount, outside)` beside
+`rows`: `lines` and `amount` (net, before tax, credits negative) come from other fields than the
+lines' and are null where the vendor gives none; `outside` lists the rules that exclude lines which
+the vendor does not count, either. Which totals are used, and which are not and why, is in ADR 17.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -123,13 +124,16 @@ DIFFERENCES = """
 WITH found AS (
     SELECT document_id, any_value(document_type) AS document_type,
         min(position) FILTER (WHERE excluded_by IS NULL) AS position,
-        count(line_id) AS lines, sum(amount) AS amount,
-        count(*) FILTER (WHERE amount IS NULL) AS unknown, any_value(currency) AS currency
-    FROM stored GROUP BY document_id
-), compared AS (
-    SELECT found.*, total.lines AS promised_lines, total.amount AS promised_amount
-    FROM found JOIN document_total AS total USING (document_id) WHERE position IS NOT NULL
-)
+        count(line_id) AS lines, any_value(currency) AS currency,
+        coalesce(sum(amount) FILTER (
+            WHERE excluded_by IS NULL OR NOT list_contains(outside, excluded_by)), 0) AS amount,
+        count(*) FILTER (WHERE amount IS NULL AND excluded_by IS NULL) AS unknown,
+        any_value(promised_lines) AS promised_lines, any_value(promised_amount) AS promised_amount
+    FROM stored JOIN (
+        SELECT document_id, lines AS promised_lines, amount AS promised_amount, outside
+        FROM document_total
+    ) USING (document_id) GROUP BY document_id
+), compared AS (FROM found WHERE position IS NOT NULL)
 SELECT position, 'line_id' AS field, concat('Lines do not tie: ', document_type, ' ', document_id,
     ' has ', promised_lines, ' by its own count, and ', lines, ' arrived') AS message
 FROM compared WHERE promised_lines <> lines
