@@ -528,14 +528,13 @@ def _cut_link(body: str, record: str, owner: str) -> str | None:
     line, document = (re.compile(rf"(?<!\w){re.escape(one)}(?!\w)") for one in (record, owner))
     for named in line.finditer(body):
         start = body.rfind("{", 0, named.start())
-        while start >= 0:
+        while start >= 0 and body[:start].strip():  # the whole page names all that is on it
             try:
                 _, end = decoder.raw_decode(body, start)
             except ValueError:  # a brace inside of a text
                 end = 0
             if end > named.start() and document.search(body, start, end):
-                # The whole page names everything that is on it.
-                return body[start:end] if body[:start].strip() else None
+                return body[start:end]
             start = body.rfind("{", 0, start)
     return None
 

@@ -169,6 +169,8 @@ def store(db: duckdb.DuckDBPyConnection, rows: str = "FROM rows") -> None:
 
 def untied(db: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """Document → what does not tie."""
+    db.execute("DROP TABLE IF EXISTS compared")
+    controls.compare(db)
     found = db.execute(
         f"SELECT document_id, message FROM ({controls.DIFFERENCES}) JOIN stored USING (position)"
     ).fetchall()
