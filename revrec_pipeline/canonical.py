@@ -33,7 +33,9 @@ from revrec_pipeline.model import AMOUNT, CANONICAL, OWN_SOURCES, RecordType, Sy
 ERRORS = pa.schema([(column.name, pa.string()) for column in fields(SyncError)])
 #: Rows and amount by bucket (source, excluded, flagged), rule and currency. `rule` names what
 #: excluded or flagged the row (`order_held`: another line of its document failed). A row without a
-#: currency counts under ISO 4217's XXX, a row without an amount with 0.
+#: currency counts under ISO 4217's XXX, a row without an amount with 0. The bucket `own_total` has
+#: documents for rows and for their amount what the vendor itself says that they are over; its rule
+#: is `differs` where their lines say otherwise.
 TOTALS = pa.schema(
     [
         ("bucket", pa.string()),
@@ -185,6 +187,7 @@ def _choose_versions(
     document that the listing lacks has been deleted since.
     """
     db.execute("CREATE TABLE listing (window_name VARCHAR, landing VARCHAR)")
+    lake.keys(landings)  # read below, once all of them are known to be whole
     listings = list(_newest_listings(known).items())
     if listings:
         db.executemany("INSERT INTO listing VALUES (?, ?)", listings)
@@ -361,11 +364,9 @@ def _check(db: duckdb.DuckDBPyConnection, record_type: RecordType) -> None:
         """
     )
     db.execute("CREATE TABLE control (position BIGINT, field VARCHAR, message VARCHAR)")
-    if controls.has_totals(db):
-        db.execute(f"INSERT INTO control {controls.DIFFERENCES}")
-        db.execute(
-            f"INSERT INTO failed SELECT position, field, '{CONTROL_DIFFERENCE}' FROM control"
-        )
+    controls.compare(db)
+    db.execute(f"INSERT INTO control {controls.DIFFERENCES}")
+    db.execute(f"INSERT INTO failed SELECT position, field, '{CONTROL_DIFFERENCE}' FROM control")
     _tell_bad_cells(db)
     db.execute(
         "CREATE TABLE held AS SELECT DISTINCT document_id FROM stored "
@@ -450,6 +451,7 @@ SELECT bucket, rule, currency, count(*) AS rows, sum(amount)::DECIMAL(18, 4) AS 
         WHERE excluded_by IS NOT NULL
     UNION ALL SELECT 'flagged', flagged_by, currency, amount FROM named
         WHERE flagged_by IS NOT NULL
+    UNION ALL SELECT 'own_total', rule, currency, amount FROM ({controls.OWN_TOTALS})
 ) GROUP BY ALL ORDER BY ALL
 """
 _LOST = """

@@ -127,7 +127,7 @@ def typed(lake: Lake, record_type: RecordType, key: str) -> list[Cells]:
     """The lines of a document as they were typed last; [] if there is none."""
     object_ = OBJECTS[record_type]
     landings = {each.id: each for each in lake.landings(MANUAL.name)}
-    files = [str(lake.root / each.folder / "keys.parquet") for each in landings.values()]
+    files = lake.keys(landings.values())
     if not files:
         return []
     with lake.reading(), duckdb.connect() as db:

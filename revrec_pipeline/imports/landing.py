@@ -357,7 +357,7 @@ def _pages(
 
 def _touched(lake: Lake, source: str, landing: Landing, kind: RecordType) -> tuple[str, ...]:
     """The months that hold these documents now, and those that held them before."""
-    files = [str(lake.root / each.folder / "keys.parquet") for each in lake.landings(source)]
+    files = lake.keys(lake.landings(source))
     with lake.reading(), duckdb.connect() as db:
         found = db.execute(
             """

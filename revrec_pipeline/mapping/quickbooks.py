@@ -119,6 +119,7 @@ def rows(
     db.execute(f"CREATE OR REPLACE VIEW quickbooks_sold AS {SOLD_LINES}")
     db.execute(_lines(settings, record_type))
     db.execute(_ORDER_ROWS if record_type is RecordType.SALES else _billing_rows(settings))
+    db.execute(_TOTALS)
 
 
 def _settings_macros(settings: QuickbooksSettings, site: Site) -> str:
@@ -431,6 +432,14 @@ def _billing_rows(settings: QuickbooksSettings) -> str:
     FROM quickbooks_line
     """
 
+
+# For `controls`: what QuickBooks itself says of a document. `HomeTotalAmt` is in another currency.
+_TOTALS = """
+CREATE OR REPLACE VIEW document_total AS
+SELECT document_id, NULL::BIGINT AS lines, money_of(sign * (total - tax_total)) AS amount,
+    []::VARCHAR[] AS outside
+FROM quickbooks_head
+"""
 
 SOURCE = Source(
     name="quickbooks",
