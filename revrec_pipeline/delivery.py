@@ -22,7 +22,6 @@ from typing import Literal
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from revrec_pipeline import batch_rows, controls
@@ -34,8 +33,6 @@ from revrec_pipeline.ledger import Ledger, Transaction, documents, jobs, lines, 
 from revrec_pipeline.ledger.accounting_periods import current_route
 from revrec_pipeline.ledger.outbox import Batch, Total
 from revrec_pipeline.model import RecordType, Route
-
-_BATCH_ROWS = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,22 +154,25 @@ def _deliver(
 ) -> Delivery:
     batch_rows.open_rows(db, lake.root, claim.batches)
     _refuse_changed(claim, lake, db)
-    arriving = batch_rows.incoming(db, claim.record_type)
+    arriving = batch_rows.incoming(db, claim.record_type, scratch / "arriving.parquet")
+    comparison = scratch / "comparison.parquet"
     with claim.ledger.transaction() as tx:
-        batches = documents.by_period(claim.batches)
-        comparison = documents.compare(
+        found = documents.compare(
             tx,
             source=claim.source,
             record_type=claim.record_type,
-            batches=batches,
+            batches=documents.by_period(claim.batches),
             incoming=arriving,
         )
-        removed = comparison.filter(pc.equal(comparison["change"], "removed"))
-        delivered_from = _delivered_from(tx, claim, lake, removed)
         earlier = sum(file["kind"] == "zip" for file in jobs.files(tx, claim.job_id))
+    with pq.ParquetWriter(comparison, found.schema) as writer:
+        for some in found:
+            writer.write_batch(some)
     count = batch_rows.choose(db, comparison)
-    found = batch_rows.totals(db, removed, delivered_from)
-    totals = {batch.id: found.get(batch.id, []) for batch in claim.batches}
+    removed = batch_rows.removed(db)
+    delivered_from = _delivered_from(claim, lake, removed)
+    summed = batch_rows.totals(db, removed, delivered_from)
+    totals = {batch.id: summed.get(batch.id, []) for batch in claim.batches}
     claim.renew()
     files: list[_File] = []
     staged = scratch / "lines.parquet"
@@ -210,7 +210,7 @@ def _deliver(
     return Delivery(
         "delivered",
         tuple(batch.id for batch in claim.batches),
-        {row["values"]: row["counts"] for row in comparison["change"].value_counts().to_pylist()},
+        batch_rows.changes(db),
         totals,
         tuple(file.path for file in files),
     )
@@ -232,20 +232,21 @@ def _refuse_changed(claim: _Claim, lake: Lake, db: duckdb.DuckDBPyConnection) ->
             )
 
 
-def _delivered_from(
-    tx: Transaction, claim: _Claim, lake: Lake, removed: pa.Table
-) -> dict[str, Path]:
+def _delivered_from(claim: _Claim, lake: Lake, removed: pa.Table) -> dict[str, Path]:
     """For each removed document, the file of the batch that delivered it."""
-    found = tx.rows(
-        """
-        SELECT document_id, path FROM document JOIN batch ON batch.id = document.batch_id
-        WHERE document.source = :source AND document.record_type = :record_type
-            AND document_id = ANY(:ids)
-        """,
-        source=claim.source,
-        record_type=claim.record_type,
-        ids=removed["document_id"].to_pylist(),
-    )
+    if not removed.num_rows:
+        return {}
+    with claim.ledger.transaction() as tx:
+        found = tx.rows(
+            """
+            SELECT document_id, path FROM document JOIN batch ON batch.id = document.batch_id
+            WHERE document.source = :source AND document.record_type = :record_type
+                AND document_id = ANY(:ids)
+            """,
+            source=claim.source,
+            record_type=claim.record_type,
+            ids=removed["document_id"].to_pylist(),
+        )
     return {row["document_id"]: lake.root / row["path"] / "rows.parquet" for row in found}
 
 
@@ -299,11 +300,7 @@ def _load(
 ) -> None:
     if staged:
         at = now()
-        with pq.ParquetFile(staged) as content:
-            rows = pa.RecordBatchReader.from_batches(
-                content.schema_arrow, content.iter_batches(_BATCH_ROWS)
-            )
-            lines.upsert(tx, claim.record_type, rows, job_id=claim.job_id, at=at)
+        lines.upsert(tx, claim.record_type, staged, job_id=claim.job_id, at=at)
         _check_loaded(tx, claim, totals, at)
     if removed.num_rows:
         lines.remove(

@@ -1,10 +1,12 @@
 """The schema's versions: numbered files in `migrations/`, applied when a connection is made.
 
-A migration is SQL that both back ends understand. It is never edited once released; what changes
-the schema is another number. Numbers may have gaps, and a lower one may arrive after a higher one
+A migration is SQL that both back ends understand, or one whose first line names the back end that
+it is for (`-- only: duckdb`). It is never edited once released; what changes the schema is another
+number. Numbers may have gaps, and a lower one may arrive after a higher one
 (two branches were merged): what counts is which ones a ledger has.
 """
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -13,6 +15,8 @@ from revrec_pipeline.errors import LedgerError
 
 if TYPE_CHECKING:  # the back ends import this module before the package is complete
     from revrec_pipeline.ledger import Transaction
+
+_ONLY = re.compile(r"-- only: (\w+)\n")
 
 
 @cache
@@ -43,7 +47,9 @@ def migrate(tx: "Transaction", ledger: str) -> None:
         found = _versions(tx)  # another process may have been first
         for version, sql in known.items():
             if version not in found:
-                tx.execute(sql)
+                only = _ONLY.match(sql)
+                if only is None or only[1] == tx.dialect:
+                    tx.execute(sql)
                 tx.execute("INSERT INTO schema_version VALUES (:version, now())", version=version)
 
 
