@@ -32,7 +32,7 @@ from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import Ledger, Transaction, documents, jobs, lines, now, outbox
 from revrec_pipeline.ledger.accounting_periods import current_route
 from revrec_pipeline.ledger.outbox import Batch, Total
-from revrec_pipeline.model import RecordType, Route
+from revrec_pipeline.model import OWN_SOURCES, RecordType, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class Delivery:
     totals: Mapping[str, Sequence[Total]] = field(default_factory=dict)
     #: Conversion files, below the lake's root.
     files: tuple[Path, ...] = ()
+    #: Lines that files had brought of the same documents; from now on their system's count.
+    taken_over: int = 0
 
     def rows(self, bucket: str) -> int:
         """The rows of all batches in a bucket: delivered, unchanged or removed."""
@@ -195,8 +197,9 @@ def _deliver(
             route=route,
             comparison=comparison,
         )
+        taken_over = 0
         if route is Route.LIVE:
-            _load(tx, claim, removed, staged if count else None, totals)
+            taken_over = _load(tx, claim, removed, staged if count else None, totals)
         for file in files:
             jobs.record_file(
                 tx,
@@ -213,6 +216,7 @@ def _deliver(
         batch_rows.changes(db),
         totals,
         tuple(file.path for file in files),
+        taken_over,
     )
 
 
@@ -297,10 +301,14 @@ def _load(
     removed: pa.Table,
     staged: Path | None,
     totals: Mapping[str, Sequence[Total]],
-) -> None:
+) -> int:
+    """Load and remove; returns how many lines of files give way."""
+    taken_over = 0
     if staged:
         at = now()
         lines.upsert(tx, claim.record_type, staged, job_id=claim.job_id, at=at)
+        if claim.source not in OWN_SOURCES:
+            taken_over = lines.take_over(tx, claim.record_type, staged, at=at)
         _check_loaded(tx, claim, totals, at)
     if removed.num_rows:
         lines.remove(
@@ -309,6 +317,7 @@ def _load(
             source=claim.source,
             documents=removed.select(["document_id"]),
         )
+    return taken_over
 
 
 def _check_loaded(

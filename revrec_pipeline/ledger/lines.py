@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from revrec_pipeline.errors import LedgerError
 from revrec_pipeline.ledger import Arrow, Rows, Transaction, bulk, now
-from revrec_pipeline.model import CANONICAL, RecordType
+from revrec_pipeline.ledger.imports import NUMBERS
+from revrec_pipeline.model import CANONICAL, OWN_SOURCES, RecordType
 
 #: The table of each record type.
 TABLE = {
@@ -96,6 +97,25 @@ def remove(
         source=source,
         record_type=record_type,
         at=at or now(),
+    )
+
+
+def take_over(tx: Transaction, record_type: RecordType, lines: Rows, *, at: datetime) -> int:
+    """Mark removed what files brought of these documents before their system did.
+
+    A file's rows that name their system have that name and the number as `document_id` (see
+    `imports.landing`). Returns the lines.
+    """
+    table = TABLE[record_type]
+    staged = tx.stage(lines)
+    return tx.execute(
+        f"""
+        UPDATE {table} SET removed_at = :at
+        WHERE source IN {OWN_SOURCES} AND removed_at IS NULL AND document_id IN (
+            SELECT concat(source, ':', {NUMBERS[table]}) FROM {staged}
+        )
+        """,
+        at=at,
     )
 
 

@@ -1,3 +1,14 @@
+-- Content that is being imported now: see revrec_pipeline/ledger/imports.py.
+
+CREATE TABLE import_claim (
+    source TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    sync_key TEXT NOT NULL, -- whose it is
+    who TEXT NOT NULL,
+    claimed_until TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (source, sha256)
+);
+
 -- only: duckdb
 -- DuckDB holds the whole index of a primary key in memory while rows are written (1.5 GB for a
 -- million lines, and nothing of it spills). Transactions on its file are serial, and `lines.upsert`
