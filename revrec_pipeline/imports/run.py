@@ -69,7 +69,7 @@ def import_file(
 
     Raises:
         FileRefusedError: nothing of it was taken; the message says why.
-        LedgerBusyError: another process imports the same content just now.
+        ContentBusyError: another process imports the same content just now.
     """
     key = f"import:{uuid.uuid4().hex[:12]}"
     try:

@@ -7,7 +7,7 @@ is being imported, a claim keeps others from importing it, too; a killed import'
 from datetime import datetime, timedelta
 from typing import Any
 
-from revrec_pipeline.errors import LedgerBusyError
+from revrec_pipeline.errors import ContentBusyError
 from revrec_pipeline.ledger import Rows, Transaction, as_text, now
 from revrec_pipeline.model import OWN_SOURCES
 
@@ -25,7 +25,7 @@ def claim(
     """Say that this content is being imported, or go on saying so.
 
     Raises:
-        LedgerBusyError: somebody else imports the same content.
+        ContentBusyError: somebody else imports the same content.
     """
     at = at or now()
     tx.lock("imports")
@@ -40,7 +40,7 @@ def claim(
         at=at,
     )
     if held:
-        raise LedgerBusyError(
+        raise ContentBusyError(
             f"the same content is being imported by {held['who']}; see `revrec jobs` in a while "
             f"(if that import was killed, try again after {as_text(held['claimed_until'])})"
         )

@@ -230,7 +230,7 @@ def test_a_folder_is_taken_once_by_content_and_tidied_with_reports(
     assert list(take_files(books.ledger, lake, Settings(), folder, now=soon)) == []
     later = soon + 60
     taken = list(take_files(books.ledger, lake, Settings(), folder, now=later))
-    assert sorted((each.file, each.moved_to.parent.name) for each in taken) == [
+    assert sorted((each.file, Path(each.moved_to).parent.name) for each in taken) == [
         ("bad.zip", "rejected"),
         ("good.zip", "done"),
         ("twin.zip", "done"),
