@@ -34,6 +34,9 @@ from revrec_pipeline.ledger.accounting_periods import current_route
 from revrec_pipeline.ledger.outbox import Batch, Total
 from revrec_pipeline.model import OWN_SOURCES, RecordType, Route
 
+#: Each thread that writes holds two groups of rows.
+_ROWS_PER_GROUP = 20_480
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -182,7 +185,8 @@ def _deliver(
         files = _write(claim, lake, scratch, db, count, f"-{earlier + 1}" if earlier else "")
     elif count:
         db.execute(
-            f"COPY (SELECT * EXCLUDE (batch_id) FROM outgoing) TO '{staged}' (FORMAT parquet)"
+            f"COPY (SELECT * EXCLUDE (batch_id) FROM outgoing) TO '{staged}' "
+            f"(FORMAT parquet, ROW_GROUP_SIZE {_ROWS_PER_GROUP})"
         )
         claim.renew()
     with claim.ledger.transaction() as tx:
