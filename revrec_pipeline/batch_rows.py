@@ -16,7 +16,6 @@ import duckdb
 import pyarrow as pa
 
 from revrec_pipeline.errors import LakeError
-from revrec_pipeline.ledger.documents import INCOMING
 from revrec_pipeline.ledger.outbox import Batch, Total
 from revrec_pipeline.model import CANONICAL, RecordType
 
@@ -85,12 +84,15 @@ def open_rows(db: duckdb.DuckDBPyConnection, lake_root: Path, batches: Sequence[
     )
 
 
-def incoming(db: duckdb.DuckDBPyConnection, record_type: RecordType) -> pa.Table:
-    """The documents to deliver with the hashes of what they say, and the held ones without."""
+def incoming(db: duckdb.DuckDBPyConnection, record_type: RecordType, file: Path) -> Path:
+    """Write the documents to deliver with the hashes of what they say, and the held ones without.
+
+    `file` becomes Parquet with the columns of `ledger.documents.INCOMING`.
+    """
     # Sums of the lines' hashes do not depend on their order, and keep the aggregate's state small.
-    return (
-        db.sql(
-            f"""
+    db.execute(
+        f"""
+        COPY (
             SELECT document_id, period,
                 md5(concat_ws(' ', sum(high), sum(low), count(*))) AS hash,
                 count(*)::INTEGER AS line_count
@@ -105,17 +107,18 @@ def incoming(db: duckdb.DuckDBPyConnection, record_type: RecordType) -> pa.Table
             ) GROUP BY batch_id, period, document_id
             UNION ALL
             SELECT document_id, period, NULL, 0 FROM held_document
-            """
-        )
-        .to_arrow_table()
-        .cast(INCOMING)
+        ) TO {_literal(file)} (FORMAT parquet)
+        """
     )
+    return file
 
 
-def choose(db: duckdb.DuckDBPyConnection, comparison: pa.Table) -> int:
-    """Create `outgoing` from a COMPARISON of `ledger.documents`; returns its number of lines."""
-    db.register("compared", comparison)
-    db.execute("CREATE TABLE comparison AS SELECT batch_id, document_id, change FROM compared")
+def choose(db: duckdb.DuckDBPyConnection, comparison: Path) -> int:
+    """Create `outgoing` and `comparison`; returns the number of lines that go out.
+
+    The file holds a COMPARISON of `ledger.documents`.
+    """
+    db.execute(f"CREATE VIEW comparison AS FROM read_parquet({_literal(comparison)})")
     db.execute(
         """
         CREATE VIEW outgoing AS SELECT line.* FROM line SEMI JOIN (
@@ -124,6 +127,20 @@ def choose(db: duckdb.DuckDBPyConnection, comparison: pa.Table) -> int:
         """
     )
     return int(db.execute("SELECT count(*) FROM outgoing").fetchall()[0][0])
+
+
+def removed(db: duckdb.DuckDBPyConnection) -> pa.Table:
+    """The documents of `comparison` that are gone, with all of its columns."""
+    return db.sql(
+        "FROM comparison WHERE change = 'removed' ORDER BY document_id, period"
+    ).to_arrow_table()
+
+
+def changes(db: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """How many documents of `comparison` were added, changed, unchanged and removed."""
+    return dict(
+        db.execute("SELECT change, count(*) FROM comparison GROUP BY 1 ORDER BY 1").fetchall()
+    )
 
 
 def totals(
@@ -219,13 +236,17 @@ def _read(db: duckdb.DuckDBPyConnection, kind: str) -> str:
 
 
 def _parquet(files: Iterable[str]) -> str:
-    listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    listed = ", ".join(_literal(file) for file in files)
     if not listed:
         return (
             "(SELECT NULL::VARCHAR AS filename, NULL::VARCHAR AS document_id, NULL::VARCHAR AS "
             "currency, 0::DECIMAL(18, 4) AS amount, NULL::VARCHAR AS excluded_by WHERE false)"
         )
     return f"read_parquet([{listed}], filename = true)"
+
+
+def _literal(file: str | Path) -> str:
+    return "'" + str(file).replace("'", "''") + "'"
 
 
 def _record_type(batches: Sequence[Batch]) -> RecordType:

@@ -62,7 +62,7 @@ def preview(
     found: list[tuple[pa.Table, list[str]]] = []
     with lake.scratch() as scratch, engine(scratch / "spill") as db:
         batch_rows.open_rows(db, lake.root, batches)
-        arriving = batch_rows.incoming(db, record_type)
+        arriving = batch_rows.incoming(db, record_type, scratch / "arriving.parquet")
         with suppress(_RollBack), ledger.transaction() as tx:
             job_id = jobs.open_job(
                 tx,
@@ -87,7 +87,7 @@ def preview(
                 built[batch.period] = outbox.batch_id(job_id, batch.period)
             comparison = documents.compare(
                 tx, source=source, record_type=record_type, batches=built, incoming=arriving
-            )
+            ).read_all()
             delivered = tx.rows(
                 "SELECT DISTINCT path FROM document JOIN batch ON batch.id = document.batch_id "
                 "WHERE document.source = :source AND document.record_type = :record_type "

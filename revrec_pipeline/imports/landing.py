@@ -32,6 +32,9 @@ KEY_COLUMN: dict[RecordType, str] = {
     RecordType.COMMISSIONS: "Reference Number",
 }
 _ROWS_PER_PAGE = 1_000
+# The rest of the process is at its largest here. A million rows spill at any limit; with half of
+# this one they took twice as long.
+_MEMORY_LIMIT = "192MB"
 _TAX_KEY = ("Order Number", "Order Item Number", "Invoice Number", "Tax Date", "Currency")
 _BILLING_KEY = ("Order Number", "Order Item Number", "Invoice Number", "Billing Date", "Currency")
 
@@ -71,7 +74,7 @@ def land(
         raise FileRefusedError(
             file, [f"it holds {alone}; orders, billings or expenses are what is imported"]
         )
-    with engine(folder / "spill") as db:
+    with engine(folder / "spill", memory_limit=_MEMORY_LIMIT) as db:
         for kind in kinds:
             _find_documents(db, file, kind, sheets, template, fallback)
         at = datetime.now(UTC)
@@ -87,23 +90,30 @@ def land(
     return Landed(landing, {kind: _touched(lake, source, landing, kind) for kind in kinds})
 
 
-def named_by_systems(
-    sheets: Mapping[str, ReadSheet], template: Template, kind: RecordType
-) -> pa.Table:
-    """The documents that name the system they came from: `source`, `key`, `place` of each."""
+def numbers(
+    sheets: Mapping[str, ReadSheet], template: Template, kind: RecordType, folder: Path
+) -> Path | None:
+    """A Parquet file of what a system could know, too; None without such a sheet.
+
+    `source` ('' if the row names none), `key`, `item` and `place`, the first row of these.
+    """
     sheet = sheets.get(template.sheet_of(kind).name)
-    own = ", ".join(literal(name) for name in ("", *OWN_SOURCES))
     if sheet is None:
-        return pa.table({name: pa.array([], pa.string()) for name in ("source", "key", "place")})
+        return None
     cells = _Cells(sheet)
-    with duckdb.connect() as db:
-        return db.sql(
+    own = ", ".join(literal(name) for name in OWN_SOURCES)
+    file = folder / f"{kind}-numbers.parquet"
+    with engine(folder / "spill") as db:
+        db.execute(
             f"""
-            SELECT {cells.sync_source} AS source, {cells.cell(KEY_COLUMN[kind])} AS key,
-                min(row)::VARCHAR AS place
-            FROM {cells.table} WHERE {cells.sync_source} NOT IN ({own}) GROUP BY ALL
+            COPY (
+                SELECT {cells.sync_source} AS source, {cells.cell(KEY_COLUMN[kind])} AS key,
+                    {cells.cell("Order Item Number")} AS item, min(row) AS place
+                FROM {cells.table} WHERE {cells.sync_source} NOT IN ({own}) GROUP BY ALL
+            ) TO {literal(str(file))} (FORMAT parquet)
             """
-        ).to_arrow_table()
+        )
+    return file
 
 
 def _names(template: Template, kinds: list[RecordType]) -> set[str]:
