@@ -248,8 +248,9 @@ def _named(kind: RecordType, rows: Mapping[RecordType, str]) -> str:
             name if name in known else f"NULL::VARCHAR AS {name}" for name in (id_, *attributes)
         )
         parts.append(
-            f"SELECT {origin}, source, {selected}, row(source, came, period, document_id, "
-            f"coalesce(line_id, ''), record_type) AS place FROM {relation}"
+            f"SELECT {origin}, source, {selected}, row(CASE WHEN source IN {OWN_SOURCES} "
+            f"THEN source || came ELSE came END, period, document_id, coalesce(line_id, ''), "
+            f"record_type) AS place FROM {relation}"
         )
     newest = ", ".join(f"arg_max({name}, place) AS {name}" for name in ("source", *attributes))
     otherwise = f"coalesce({', '.join(attributes)}, NULL)"
