@@ -54,7 +54,16 @@ def add(books: Books, kind: RecordType, cells: dict[str, str], who: str = "ada")
 def edit(books: Books, item: str, changes: dict[str, str], who: str = "bob") -> Imported:
     return routed(
         books,
-        entry.edit_order(books.ledger, Lake(books.lake), Settings(), "O1", item, changes, who=who),
+        entry.edit(
+            books.ledger,
+            Lake(books.lake),
+            Settings(),
+            RecordType.SALES,
+            "O1",
+            changes,
+            item=item,
+            who=who,
+        ),
     )
 
 
