@@ -115,7 +115,7 @@ def assign(db: duckdb.DuckDBPyConnection) -> Assigned:
 
 
 def _rows(db: duckdb.DuckDBPyConnection, query: str) -> Iterable[dict[str, Any]]:
-    reader = db.cursor().sql(query).to_arrow_reader(_ROWS_AT_A_TIME)
+    reader = db.sql(query).to_arrow_reader(_ROWS_AT_A_TIME)
     for batch in reader:
         yield from batch.to_pylist()
 
