@@ -302,7 +302,8 @@ FROM delivery_line AS line JOIN (
     FROM delivery_line LEFT JOIN given USING (source, document_id, line_id)
     WHERE units_delivered <> coalesce(given.units, 0)
 ) AS part USING (source, document_id, line_id)
-ORDER BY ALL
+ORDER BY line.delivery_date, line.document_id, line.source, length(line.line_id), line.line_id,
+    part.order_number NULLS LAST, length(part.order_item_number), part.order_item_number
 """
 
 _CUSTOMERS = """

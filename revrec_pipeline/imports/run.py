@@ -172,9 +172,9 @@ def _build(
         for kind in landed.months:
             sync_errors.ask_again(tx, references.MENDED.get(kind, ()))
         mended = {RecordType(kind): () for kind in sync_errors.asked(tx, source.name)}
-    built: dict[RecordType, tuple[str, ...]] = {**mended, **landed.months}
+    touched: dict[RecordType, tuple[str, ...]] = {**mended, **landed.months}
     job_ids: dict[RecordType, int] = {}
-    for record_type, months in built.items():
+    for record_type, months in touched.items():
         # A landing that is older than a sheet's support has none of its pages.
         narrow = replace(
             source,
@@ -187,7 +187,7 @@ def _build(
                 sync_key=key,
                 source=source.name,
                 record_type=record_type,
-                name=f"{job_name}: {record_type}" if len(built) > 1 else job_name,
+                name=f"{job_name}: {record_type}" if len(touched) > 1 else job_name,
                 trigger=trigger,
                 lease_seconds=_LEASE_SECONDS,
             )

@@ -81,7 +81,10 @@ def rows(
     settings: SourceSettings,
     site: Site,
 ) -> None:
-    """Create `rows`, and `bad_cell` with the cells that are not what their column holds."""
+    """Create `rows`, and `bad_cell` with the cells that are not what their column holds.
+
+    A sheet of text only has no such cells, and no such view.
+    """
     del settings
     columns = load_template().sheet_of(record_type).columns
     object_ = OBJECTS[record_type]
@@ -116,7 +119,8 @@ def rows(
     }
     selected = ", ".join(f"{value} AS {name}" for name, value in values.items())
     db.execute(f"CREATE VIEW rows AS SELECT {selected} FROM file_row")
-    db.execute(f"CREATE VIEW bad_cell AS {_bad_cells(columns)}")
+    if bad := _bad_cells(columns):
+        db.execute(f"CREATE VIEW bad_cell AS {bad}")
 
 
 def _open_rows(db: duckdb.DuckDBPyConnection, object_: str) -> None:
@@ -226,7 +230,7 @@ def _custom(columns: tuple[Column, ...]) -> str:
 
 
 def _bad_cells(columns: tuple[Column, ...]) -> str:
-    """`(document_id, line_id, field, heading, code, message)` of each such cell."""
+    """`(document_id, line_id, field, heading, code, message)` of each; "" if all hold text."""
     parts = []
     for column in columns:
         cell = f"cells[{literal(column.header)}]"
