@@ -103,7 +103,7 @@ def deliveries(ledger: Ledger, lake: Lake) -> list[dict[str, Any]]:
         active = [{name: row[name] for name in ASSIGNED.names} for row in assignments.active(tx)]
     with _matched(lake, delivered, []) as db:
         db.register("assigned", pa.Table.from_pylist(active, schema=ASSIGNED))
-        found = db.sql(_ASSIGNMENTS).to_arrow_table().to_pylist()
+        found: list[dict[str, Any]] = db.sql(_ASSIGNMENTS).to_arrow_table().to_pylist()
     for row in found:
         row["units"] = f"{row['units'].normalize():f}"
         row["delivery_date"] = row["delivery_date"].isoformat()
