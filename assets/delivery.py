@@ -139,7 +139,8 @@ def _summary(
     with ledger.open().transaction() as tx:
         controls = jobs.controls(tx, job_id)
     if delivery.files:
-        summary.write(ledger.open(), lake.open().root / delivery.files[0].parent, text)
+        summary.write(ledger.open(), lake.open(), delivery.files[0].parent, text)
+    summary.write_missing(ledger.open(), lake.open())
     buckets = ("source", "delivered", "unchanged", "flagged", "excluded")
     columns = ("month", "currency", *buckets, "difference")
     return {

@@ -8,12 +8,14 @@
 
 A *landing* is one consistent pull of a window: documents together with all of their lines. It
 appears under its name in one rename; a crash leaves at most a folder under `.partial/`, which
-nobody reads.
+nobody reads and the next writer removes.
 What a vendor's fields mean is in `mapping`; which version of a document counts is in `canonical`.
 """
 
 import errno
+import fcntl
 import json
+import os
 import re
 import secrets
 import shutil
@@ -197,13 +199,18 @@ class Lake:
     def scratch(self) -> Iterator[Path]:
         """A folder to write into, for `publish`. What is not published is gone at the end.
 
+        It is locked as long as its process lives; what killed processes left is removed here.
+
         Raises:
             LakeError: the disk is full or may not be written.
         """
-        folder = self.root / ".partial" / secrets.token_hex(8)
+        partial = self.root / ".partial"
+        folder = partial / secrets.token_hex(8)
         try:
-            folder.mkdir(parents=True)
-            yield folder
+            partial.mkdir(parents=True, exist_ok=True)
+            _remove_left_behind(partial)
+            with _locked_folder(folder):
+                yield folder
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
                 raise LakeError(
@@ -323,6 +330,39 @@ class Lake:
         """All landings of a source, oldest first."""
         found = (self.root / "raw" / source).glob("*/*/manifest.json")
         return sorted((_read_manifest(path) for path in found), key=lambda landing: landing.id)
+
+
+@contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    """Make a folder whose lock ends with this process."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if folder.exists():
+            break
+        os.close(descriptor)  # another process took it for left behind before it was locked
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_left_behind(partial: Path) -> None:
+    """Remove the scratch folders whose processes are dead."""
+    for folder in partial.iterdir():
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # published or removed meanwhile
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
 
 
 def _mended_by(file: Path) -> str:

@@ -1,5 +1,7 @@
 import errno
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +54,32 @@ def test_a_landing_reads_back_as_it_was_written(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     landing = land(lake, "2026-01", page(("in_1", "1", "2026-01")))
     assert lake.landings("stripe") == [landing]
+
+
+def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_else(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    program = (
+        "import sys, time; from pathlib import Path; from revrec_pipeline.lake import Lake\n"
+        "with Lake(Path(sys.argv[1])).scratch() as folder:\n"
+        "    (folder / 'half').write_text('written'); print(folder, flush=True); time.sleep(600)"
+    )
+    others = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    outputs = [other.stdout for other in others if other.stdout]
+    dead, alive = (Path(output.readline().strip()) for output in outputs)
+    others[0].kill()
+    others[0].communicate()
+
+    with lake.scratch() as mine:
+        assert sorted((tmp_path / ".partial").iterdir()) == sorted([mine, alive])
+        assert not dead.exists()
+        assert (alive / "half").read_text() == "written"
+    others[1].kill()
+    others[1].communicate()
 
 
 def test_a_pull_that_breaks_off_leaves_nothing_behind(tmp_path: Path) -> None:
