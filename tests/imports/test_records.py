@@ -1,5 +1,6 @@
 """Deliveries, customers and products from files: checked, kept, and used by other rows."""
 
+import json
 import zipfile
 from collections.abc import Mapping
 from datetime import date
@@ -17,7 +18,7 @@ from revrec_pipeline import between
 from revrec_pipeline.imports.refusals import FileRefusedError
 from revrec_pipeline.imports.run import Imported, import_file
 from revrec_pipeline.lake import Lake
-from revrec_pipeline.ledger import Ledger, assignments, cursors, sync_errors
+from revrec_pipeline.ledger import Ledger, assignments, cursors, open_ledger, sync_errors
 from revrec_pipeline.model import Route
 from revrec_pipeline.settings import Settings
 
@@ -32,7 +33,15 @@ PRODUCTS = "Product Code,Product Name,Product Family,List Price,Product Type,Ter
 
 
 @pytest.fixture
-def books(ledger: Ledger, tmp_path: Path) -> Books:
+def books(tmp_path: Path) -> Books:
+    made = Books(open_ledger(f"duckdb:///{tmp_path / 'ledger.duckdb'}"), tmp_path / "lake")
+    made.set_period()
+    return made
+
+
+@pytest.fixture
+def both(ledger: Ledger, tmp_path: Path) -> Books:
+    """On a DuckDB file, and on PostgreSQL."""
     made = Books(ledger, tmp_path / "lake")
     made.set_period()
     return made
@@ -135,19 +144,19 @@ def test_a_late_order_takes_the_units_and_the_finding_is_gone_with_its_job_as_th
 
 
 def test_an_assignment_that_no_longer_holds_is_kept_and_the_same_one_is_not_written_again(
-    books: Books,
+    both: Books,
 ) -> None:
-    first, _ = books.delivered({"2026-01": [order_line("006B", quantity=Decimal(5))]}, Route.LIVE)
-    take(books, log("001A,,0042,2026-01-20,3,R1"))
-    take(books, log("001A,,0042,2026-01-20,3,R1", "001A,,0042,2026-01-21,1,R2"))
+    first, _ = both.delivered({"2026-01": [order_line("006B", quantity=Decimal(5))]}, Route.LIVE)
+    take(both, log("001A,,0042,2026-01-20,3,R1"))
+    take(both, log("001A,,0042,2026-01-20,3,R1", "001A,,0042,2026-01-21,1,R2"))
     older = order_line("006A", order_start_date=date(2026, 1, 1), quantity=Decimal(3))
-    job, _ = books.delivered(
+    job, _ = both.delivered(
         {"2026-01": [older, order_line("006B", quantity=Decimal(5))]}, Route.LIVE
     )
-    between.record(books.ledger, Lake(books.lake), [], job)
+    between.record(both.ledger, Lake(both.lake), [], job)
     assert first < job
     found = rows(
-        books,
+        both,
         "SELECT document_id, order_id, units, removed_at IS NULL FROM delivery_assignment "
         "ORDER BY id",
     )
@@ -156,7 +165,7 @@ def test_an_assignment_that_no_longer_holds_is_kept_and_the_same_one_is_not_writ
         ("R2", "006B", Decimal(1), True),
         ("R1", "006A", Decimal(3), True),
     ]
-    with books.ledger.transaction() as tx:
+    with both.ledger.transaction() as tx:
         assert [row["job_id"] for row in assignments.active(tx) if row["document_id"] == "R1"] == [
             job
         ]
@@ -221,25 +230,25 @@ def test_each_row_of_a_job_of_deliveries_is_accounted_for(books: Books) -> None:
 # -- customers and products ----------------------------------------------------------------------
 
 
-def test_an_unknown_customer_is_a_warning_and_a_known_one_is_not(books: Books) -> None:
+def test_an_unknown_customer_is_a_warning_and_a_known_one_is_not(both: Books) -> None:
     billing = {"BillingSchedule": f"{BILLING}\nP1,C1,2026-01-05,I1,100,USD\n"}
-    take(books, billing)
-    assert errors(books) == [
+    take(both, billing)
+    assert errors(both) == [
         (
             "IN_UNKNOWN_CUSTOMER",
             "Customer Name is missing; the customer's id is used as its name (sheet "
             "BillingSchedule, row 2, I1)",
         )
     ]
-    assert books.loaded() == [("I1", "1", Decimal(100))]
-    found = take(books, {"Customer": f"{CUSTOMERS}\nC1,Acme,+1 555,gold\n"})
+    assert both.loaded() == [("I1", "1", Decimal(100))]
+    found = take(both, {"Customer": f"{CUSTOMERS}\nC1,Acme,+1 555,gold\n"})
     # The months that were warned of are built again with it.
     assert [str(kind) for kind in found.job_ids] == ["invoices", "customers"]
-    assert errors(books) == []
-    assert rows(books, "SELECT customer_name FROM billing_line") == [("Acme",)]
-    take(books, {"BillingSchedule": f"{BILLING}\nP1,C1,2026-02-05,I2,100,USD\n"})
-    assert errors(books) == []
-    assert rows(books, "SELECT DISTINCT customer_name FROM billing_line") == [("Acme",)]
+    assert errors(both) == []
+    assert rows(both, "SELECT customer_name FROM billing_line") == [("Acme",)]
+    take(both, {"BillingSchedule": f"{BILLING}\nP1,C1,2026-02-05,I2,100,USD\n"})
+    assert errors(both) == []
+    assert rows(both, "SELECT DISTINCT customer_name FROM billing_line") == [("Acme",)]
 
 
 def test_what_a_row_says_itself_counts_before_a_record(books: Books) -> None:
@@ -303,23 +312,23 @@ def test_months_of_systems_wait_for_their_next_sync(books: Books) -> None:
         assert cursors.pending_periods(tx, "salesforce") == ["2026-01"]
 
 
-def test_customers_and_products_are_loaded_with_all_that_their_sheets_say(books: Books) -> None:
+def test_customers_and_products_are_loaded_with_all_that_their_sheets_say(both: Books) -> None:
     take(
-        books,
+        both,
         {
             "Customer": f"{CUSTOMERS}\nC1,Acme,+1 555,gold\n007,NA,,\n",
             "Product": f"{PRODUCTS}\nP1,Platform,Suites,60,recurring,12,5.25,USD\n",
         },
     )
     assert rows(
-        books,
+        both,
         "SELECT customer_id, customer_name, customer_phone, tier, source, period FROM customer "
         "ORDER BY 1",
     ) == [
         ("007", "NA", None, None, "file", "2024-01"),
         ("C1", "Acme", "+1 555", "gold", "file", "2024-01"),
     ]
-    assert rows(books, "SELECT product_code, price, term FROM product") == [
+    assert rows(both, "SELECT product_code, price, term FROM product") == [
         ("P1", Decimal("5.25"), Decimal(12))
     ]
 
@@ -348,3 +357,19 @@ def test_a_customer_that_stands_twice_or_has_no_name_is_held_back(books: Books) 
 def test_a_file_of_taxes_alone_is_refused(books: Books) -> None:
     with pytest.raises(FileRefusedError, match="nothing but rows of Tax; a tax is imported with"):
         take(books, {"Tax": "Order Number,Order Item Number,Tax Amount\nO1,1,5\n"})
+
+
+def test_files_of_before_there_were_these_sheets_are_still_built(books: Books) -> None:
+    billing = f"{BILLING}\nP1,C1,2026-01-05,I1,100,USD\n"
+    take(books, {"BillingSchedule": billing})
+    (landing,) = Lake(books.lake).landings("file")
+    folder = books.lake / landing.folder
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    for object_ in ("professional_services_delivery", "customer", "product"):
+        (folder / f"{object_}.parquet").unlink()
+        del manifest["objects"][object_]
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    take(books, {"BillingSchedule": billing.replace("I1,100", "I2,7")})
+    take(books, {"Customer": f"{CUSTOMERS}\nC1,Acme,,\n"})
+    assert books.loaded() == [("I1", "1", Decimal(100)), ("I2", "1", Decimal(7))]
+    assert codes(books) == []
