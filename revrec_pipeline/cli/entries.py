@@ -166,8 +166,9 @@ def add_expense(**cells: str | None) -> None:
 def add_delivery(**cells: str | None) -> None:
     """Enter units of a product that a customer got on a day; negative ones are taken back.
 
-    Name the order, and its item, to say which line they count against. The reference number
-    identifies the delivery. On a terminal, what is needed and not given is asked for.
+    Name the order, and its item, to say which line they count against; without, it is the oldest
+    open one. The reference number identifies the delivery. On a terminal, what is needed and not
+    given is asked for.
     """
     _add(RecordType.DELIVERIES, cells)
 

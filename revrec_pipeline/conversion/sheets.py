@@ -235,8 +235,8 @@ def _named(kind: RecordType, rows: Mapping[RecordType, str]) -> str:
     identifies it; of several spellings the one in the last row of the last month counts. A record
     takes their place, with what only they say. Files and entries are one source here.
     """
-    key = _REFERENCES[kind][0] if kind is RecordType.CUSTOMERS else "product_code"
     id_, *attributes = _REFERENCES[kind]
+    key = id_ if kind is RecordType.CUSTOMERS else "product_code"
     origin = f"CASE WHEN source IN {OWN_SOURCES} THEN '' ELSE source END AS origin"
     empty = ", ".join(f"NULL::VARCHAR AS {name}" for name in ("origin", "source", id_, *attributes))
     parts = [f"SELECT {empty}, NULL AS place WHERE false"]
@@ -249,7 +249,7 @@ def _named(kind: RecordType, rows: Mapping[RecordType, str]) -> str:
         )
         parts.append(
             f"SELECT {origin}, source, {selected}, row(CASE WHEN source IN {OWN_SOURCES} "
-            f"THEN source || came ELSE came END, period, document_id, coalesce(line_id, ''), "
+            "THEN source || came ELSE came END, period, document_id, coalesce(line_id, ''), "
             f"record_type) AS place FROM {relation}"
         )
     newest = ", ".join(f"arg_max({name}, place) AS {name}" for name in ("source", *attributes))
