@@ -100,6 +100,8 @@ def _metadata(lake: LakeResource, job_id: int, delivery: Delivery) -> dict[str, 
         **{f"documents_{change}": count for change, count in sorted(delivery.documents.items())},
         **{f"rows_{name}": delivery.rows(name) for name in ("delivered", "unchanged", "removed")},
     }
+    if delivery.taken_over:
+        metadata["lines_of_files_taken_over"] = delivery.taken_over
     for file in delivery.files:
         metadata[f"file_{file.suffix.removeprefix('.')}"] = dg.MetadataValue.path(str(root / file))
     return metadata

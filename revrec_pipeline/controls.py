@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from revrec_pipeline.lake import Lake, Landing
+from revrec_pipeline.model import RecordType, without_amount
 
 #: The file beside a batch's rows that says what they were when they were stored.
 DOCUMENTS = "documents.parquet"
@@ -169,7 +170,9 @@ FROM {rows} LEFT JOIN {held} AS held USING (document_id) GROUP BY ALL ORDER BY A
 """
 
 
-def changed_since_stored(db: duckdb.DuckDBPyConnection, folder: Path) -> list[str]:
+def changed_since_stored(
+    db: duckdb.DuckDBPyConnection, record_type: RecordType, folder: Path
+) -> list[str]:
     """The documents of a batch whose rows are no more, fewer or others than when it was stored.
 
     A batch that was stored before there were such totals has none to compare with.
@@ -180,6 +183,7 @@ def changed_since_stored(db: duckdb.DuckDBPyConnection, folder: Path) -> list[st
         f"read_parquet({_literal(folder / name)})"
         for name in ("rows.parquet", "held.parquet", DOCUMENTS)
     )
+    rows = f"(SELECT *{without_amount(record_type)} FROM {rows})"
     now = STORED.format(rows=rows, held=held)
     then = f"FROM {documents}"
     found = db.execute(

@@ -253,8 +253,8 @@ def test_a_live_load_that_loses_a_line_is_rolled_back(
     books.set_period()
     upsert = lines.upsert
 
-    def one_less(tx: Any, record_type: RecordType, rows: Any, **how: Any) -> int:
-        return upsert(tx, record_type, rows.read_all().slice(1), **how)
+    def one_less(tx: Any, record_type: RecordType, file: Path, **how: Any) -> int:
+        return upsert(tx, record_type, pq.read_table(file).slice(1), **how)
 
     monkeypatch.setattr(lines, "upsert", one_less)
     with pytest.raises(LedgerError, match=r"3 rows over 220\.5000 USD were due, 2 over 1"):

@@ -15,11 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from revrec_pipeline.engine import MEMORY_LIMIT
 from revrec_pipeline.errors import LedgerBusyError, LedgerError
 from revrec_pipeline.ledger import bulk
 from revrec_pipeline.ledger.migrate import migrate
@@ -30,6 +33,8 @@ _LOCKED = "Could not set lock on file"
 _CUT_SHORT = "Could not read enough bytes"
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 _FIRST_WAIT, _LONGEST_WAIT = 0.005, 0.25
+# What does not fit goes to `<file>.tmp`. Merging a million lines took as long as without a limit.
+_BOUNDED = {"memory_limit": MEMORY_LIMIT, "threads": "2"}
 
 # Two connections of one process to one file would share a database, and with it the transaction's
 # fate; and a fork in the middle of a transaction would leave the child a database it does not hold.
@@ -92,7 +97,7 @@ class DuckDBLedger:
         wait = _FIRST_WAIT
         while True:
             try:
-                con = duckdb.connect(self._path, config=dict(bulk.NO_EXTENSIONS))
+                con = duckdb.connect(self._path, config={**bulk.NO_EXTENSIONS, **_BOUNDED})
                 con.execute("SET TimeZone = 'UTC'")
             except duckdb.IOException as error:
                 if _LOCKED not in str(error) and _CUT_SHORT not in str(error):
@@ -118,6 +123,8 @@ class DuckDBLedger:
 
 class DuckDBTransaction:
     """See `Transaction`."""
+
+    dialect: ClassVar[Literal["duckdb", "postgresql"]] = "duckdb"
 
     def __init__(self, con: duckdb.DuckDBPyConnection, path: str) -> None:
         self._con = con
@@ -151,11 +158,18 @@ class DuckDBTransaction:
         finally:
             self._con.unregister("arriving")
 
-    def stage(self, arrow: pa.Table | pa.RecordBatchReader) -> str:
+    def stage(self, rows: pa.Table | pa.RecordBatchReader | Path) -> str:
         """See `Transaction.stage`."""
         name = next(self._names)
-        self.execute(f"CREATE TEMPORARY TABLE {name} ({bulk.columns(arrow.schema)})")
-        self.load(name, arrow)
+        if isinstance(rows, Path):  # which is read where it is
+            schema = pq.read_schema(rows)
+            self.execute(
+                f"CREATE TEMPORARY VIEW {name} ({bulk.names(schema)}) AS "
+                f"SELECT {bulk.expressions(schema)} FROM read_parquet({bulk.literal(str(rows))})"
+            )
+            return name
+        self.execute(f"CREATE TEMPORARY TABLE {name} ({bulk.columns(rows.schema)})")
+        self.load(name, rows)
         return name
 
     def read(self, sql: str, schema: pa.Schema, **params: Any) -> pa.RecordBatchReader:

@@ -124,8 +124,9 @@ class NetsuiteSettings(SourceSettings):
     order_number_field: _Path | None = None
     #: Further columns: heading → column.
     custom_fields: dict[str, _Path] = Field(default_factory=dict)
-    #: Requests at a time. An account has 15 for all of its integrations, older ones 5.
-    concurrency: int = Field(default=2, ge=1, le=15)
+    #: Requests at a time. An account has 15 for all of its integrations, older ones 5, of which one
+    #: is left to the others; and 10 more per SuiteCloud Plus licence.
+    concurrency: int = Field(default=4, ge=1, le=100)
 
     @model_validator(mode="after")
     def _one_kind_of_contract(self) -> Self:

@@ -81,8 +81,8 @@ class QuickbooksSettings(SourceSettings):
     #: Further columns: heading → `CustomField.<name>`, a field of the form as `DepartmentRef.name`,
     #: or one of the line as `Line.SalesItemLineDetail.ClassRef.name`.
     custom_fields: dict[str, _Path] = Field(default_factory=dict)
-    #: Intuit allows 500 requests a minute and company.
-    requests_per_second: float = Field(default=8, gt=0)
+    #: Intuit allows an app 10 requests a second of a company's, and a company 500 a minute.
+    requests_per_second: float = Field(default=10, gt=0)
 
     def custom_field_names(self) -> set[str]:
         """The custom fields of sales forms that these settings name."""
