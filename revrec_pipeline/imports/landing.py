@@ -32,9 +32,6 @@ KEY_COLUMN: dict[RecordType, str] = {
     RecordType.COMMISSIONS: "Reference Number",
 }
 _ROWS_PER_PAGE = 1_000
-# The rest of the process is at its largest here. A million rows spill at any limit; with half of
-# this one they took twice as long.
-_MEMORY_LIMIT = "192MB"
 _TAX_KEY = ("Order Number", "Order Item Number", "Invoice Number", "Tax Date", "Currency")
 _BILLING_KEY = ("Order Number", "Order Item Number", "Invoice Number", "Billing Date", "Currency")
 
@@ -74,7 +71,7 @@ def land(
         raise FileRefusedError(
             file, [f"it holds {alone}; orders, billings or expenses are what is imported"]
         )
-    with engine(folder / "spill", memory_limit=_MEMORY_LIMIT) as db:
+    with engine(folder / "spill") as db:
         for kind in kinds:
             _find_documents(db, file, kind, sheets, template, fallback)
         at = datetime.now(UTC)
