@@ -37,6 +37,8 @@ class DataSet:
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if parts.path == "/v1/invoices":
             return self._page(query)
+        if parts.path == "/v1/account":
+            return b'{"object": "account", "id": "acct_bench"}'
         if parts.path.endswith("/lines"):
             number = int(parts.path.split("/")[3].removeprefix("in_")) // 100
             return _cut(self._lines, self._line_ends, number)

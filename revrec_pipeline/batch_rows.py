@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from revrec_pipeline.errors import LakeError
 from revrec_pipeline.ledger.outbox import Batch, Total
-from revrec_pipeline.model import CANONICAL, RecordType
+from revrec_pipeline.model import CANONICAL, RecordType, without_amount
 
 #: Not hashed: a new version of a record that says the same is no change.
 UNHASHED = frozenset(
@@ -71,11 +71,12 @@ def open_rows(db: duckdb.DuckDBPyConnection, lake_root: Path, batches: Sequence[
         FROM {_read(db, "held")} AS held JOIN claimed ON claimed.held = held.filename
         """
     )
-    names = ", ".join(name for name in CANONICAL[_record_type(batches)].names if name != "period")
+    record_type = _record_type(batches)
+    names = ", ".join(name for name in CANONICAL[record_type].names if name != "period")
     db.execute(
         f"""
         CREATE VIEW line AS
-        SELECT batch_id, period, {names} FROM (
+        SELECT batch_id, period, {names}{without_amount(record_type)} FROM (
             SELECT rows.* EXCLUDE (period), claimed.period, batch_id
             FROM {_read(db, "rows")} AS rows JOIN claimed ON claimed.rows = rows.filename
         ) AS counted ANTI JOIN held_document USING (batch_id, document_id)
@@ -144,7 +145,10 @@ def changes(db: duckdb.DuckDBPyConnection) -> dict[str, int]:
 
 
 def totals(
-    db: duckdb.DuckDBPyConnection, removed: pa.Table, delivered_from: Mapping[str, Path]
+    db: duckdb.DuckDBPyConnection,
+    record_type: RecordType,
+    removed: pa.Table,
+    delivered_from: Mapping[str, Path],
 ) -> dict[str, list[Total]]:
     """Rows and amounts delivered, unchanged and removed, by batch, after `choose`.
 
@@ -164,14 +168,17 @@ def totals(
     result: defaultdict[str, list[Total]] = defaultdict(list)
     for batch_id, bucket, currency, rows, amount in [
         *found,
-        *_removed(db, removed, delivered_from),
+        *_removed(db, record_type, removed, delivered_from),
     ]:
         result[batch_id].append(Total(bucket, rows, amount, currency))
     return dict(result)
 
 
 def _removed(
-    db: duckdb.DuckDBPyConnection, removed: pa.Table, delivered_from: Mapping[str, Path]
+    db: duckdb.DuckDBPyConnection,
+    record_type: RecordType,
+    removed: pa.Table,
+    delivered_from: Mapping[str, Path],
 ) -> list[tuple[str, str, str, int, Decimal]]:
     gone = [
         {
@@ -186,11 +193,12 @@ def _removed(
         return []
     db.register("gone", pa.Table.from_pylist(gone, schema=_REMOVED))
     files = {row["file"] for row in gone if row["file"] and Path(row["file"]).is_file()}
+    more = without_amount(record_type) if files else ""
     return db.execute(
         f"""
         WITH known AS (
             SELECT gone.batch_id, gone.document_id, currency, amount
-            FROM {_parquet(sorted(files))} AS rows
+            FROM (SELECT *{more} FROM {_parquet(sorted(files))}) AS rows
             JOIN gone ON gone.file = rows.filename AND gone.document_id = rows.document_id
             WHERE excluded_by IS NULL
         )

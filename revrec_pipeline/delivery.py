@@ -176,7 +176,7 @@ def _deliver(
     count = batch_rows.choose(db, comparison)
     removed = batch_rows.removed(db)
     delivered_from = _delivered_from(claim, lake, removed)
-    summed = batch_rows.totals(db, removed, delivered_from)
+    summed = batch_rows.totals(db, claim.record_type, removed, delivered_from)
     totals = {batch.id: summed.get(batch.id, []) for batch in claim.batches}
     claim.renew()
     files: list[_File] = []
@@ -231,9 +231,10 @@ def _refuse_changed(claim: _Claim, lake: Lake, db: duckdb.DuckDBPyConnection) ->
         LakeError: a batch's file is not what was stored.
     """
     for batch in claim.batches:
-        if changed := controls.changed_since_stored(db, lake.root / batch.path):
+        folder = lake.root / batch.path
+        if changed := controls.changed_since_stored(db, claim.record_type, folder):
             raise LakeError(
-                f"{lake.root / batch.path} does not tie with what was stored, so nothing of job "
+                f"{folder} does not tie with what was stored, so nothing of job "
                 f"{claim.job_id} was delivered; records: {controls.named(changed)}. Restore the "
                 f"folder, or remove it and sync {batch.source} --from {batch.period} --to "
                 f"{batch.period}"

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -64,6 +64,7 @@ _PAGES = pa.schema(
         ("body", pa.string()),
     ]
 )
+_KEYS_FILE = "keys.parquet"
 _LANDED_KEYS = pa.schema([("object", pa.string()), ("page", pa.int32()), *KEYS])
 # A DuckDB vector does not cross a row group, and pages reach 1 MB: with 16 in a group a month of a
 # million lines took 305 MB inside of DuckDB, with 4 it takes 100 MB, and no more CPU.
@@ -99,6 +100,7 @@ class Landing:
     started_at: str
     server_time: str | None  # of the last page
     objects: dict[str, dict[str, Any]]  # pages, records, bytes and sha256 of each object
+    keys: dict[str, Any]  # rows and sha256 of keys.parquet
     periods: tuple[str, ...]  # months of the documents in it
     touched: tuple[str, ...]  # these, and the months that the same documents were in before
 
@@ -260,7 +262,8 @@ class Lake:
                     keys.append(_landed(page.object, number, page.keys))
             summaries = {name: writer.close() for name, writer in writers.items()}
             table = pa.Table.from_batches(keys, _LANDED_KEYS)
-            pq.write_table(table, folder / "keys.parquet", compression="zstd")
+            keys_file = folder / _KEYS_FILE
+            pq.write_table(table, keys_file, compression="zstd")
             periods = tuple(sorted({p for p in table["period"].unique().to_pylist() if p}))
             landing = Landing(
                 id=landing_id,
@@ -273,6 +276,7 @@ class Lake:
                 started_at=started.isoformat(),
                 server_time=server_time.isoformat() if server_time else None,
                 objects=summaries,
+                keys={"rows": table.num_rows, "sha256": _sha256(keys_file)},
                 periods=periods,
                 touched=self._touched(source, window, table, periods),
             )
@@ -292,7 +296,7 @@ class Lake:
             earlier = [landing for landing in known if landing.window == window]
             if earlier:  # a document that is gone from the new listing leaves its month, too
                 touched.update(earlier[-1].periods)
-        files = [str(self.root / landing.folder / "keys.parquet") for landing in known]
+        files = self.keys(known)
         if files and keys.num_rows:
             with self.reading(), duckdb.connect() as connection:
                 connection.register("landed", keys)
@@ -320,16 +324,50 @@ class Lake:
             if found is None:
                 raise
             file = Path(found[0])
-            what = "damaged" if file.is_file() else "missing"
-            raise LakeError(
-                f"{file} is {what}; restore it from a backup, or remove the folder "
-                f"{file.parent} and run `{_mended_by(file.relative_to(self.root))}`"
-            ) from error
+            raise self._unusable(file, "damaged" if file.is_file() else "missing") from error
+
+    def keys(self, landings: Iterable[Landing]) -> list[str]:
+        """The files with the documents of these landings, each found to be as it landed.
+
+        A document that such a file has lost would leave its month as if it had been deleted.
+
+        Raises:
+            LakeError: names a file that is missing or not as it landed.
+        """
+        files = []
+        for landing in landings:
+            file = self.root / landing.folder / _KEYS_FILE
+            if not file.is_file():
+                raise self._unusable(file, "missing")
+            if _sha256(file) != landing.keys["sha256"]:
+                raise self._unusable(file, _what_became_of(file, landing.keys["rows"]))
+            files.append(str(file))
+        return files
+
+    def _unusable(self, file: Path, what: str) -> LakeError:
+        return LakeError(
+            f"{file} is {what}; restore it from a backup, or remove the folder {file.parent} and "
+            f"run `{_mended_by(file.relative_to(self.root))}`"
+        )
 
     def landings(self, source: str) -> list[Landing]:
         """All landings of a source, oldest first."""
         found = (self.root / "raw" / source).glob("*/*/manifest.json")
         return sorted((_read_manifest(path) for path in found), key=lambda landing: landing.id)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return file_digest(content, "sha256").hexdigest()
+
+
+def _what_became_of(file: Path, documents: int) -> str:
+    """What is wrong with a file of keys that is not as it landed, with so many documents."""
+    try:
+        found = pq.read_metadata(file).num_rows
+    except (OSError, pa.ArrowException):
+        return "damaged"
+    return f"not as it landed: it has {found} documents, and {documents} landed"
 
 
 @contextmanager

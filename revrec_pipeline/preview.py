@@ -13,7 +13,7 @@ from revrec_pipeline.engine import engine
 from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import Ledger, documents, jobs, outbox
 from revrec_pipeline.ledger.outbox import Batch
-from revrec_pipeline.model import CANONICAL, RecordType, Route
+from revrec_pipeline.model import CANONICAL, RecordType, Route, without_amount
 
 
 class _RollBack(Exception):  # noqa: N818 - not an error: it ends a transaction that must not last
@@ -99,7 +99,7 @@ def preview(
             found.append((comparison, [file for file in files if Path(file).is_file()]))
             raise _RollBack
         comparison, files = found[0]
-        _open_both_sides(db, comparison, files)
+        _open_both_sides(db, record_type, comparison, files)
         return Preview(
             db.sql(
                 "SELECT change, document_id, period, line_count FROM compared "
@@ -111,11 +111,16 @@ def preview(
 
 
 def _open_both_sides(
-    db: duckdb.DuckDBPyConnection, comparison: pa.Table, delivered: list[str]
+    db: duckdb.DuckDBPyConnection,
+    record_type: RecordType,
+    comparison: pa.Table,
+    delivered: list[str],
 ) -> None:
     """Create `compared`, and the rows `before` and `after` of the documents that would change."""
     db.register("compared", comparison)
-    rows = "read_parquet($files)" if delivered else "(FROM line LIMIT 0)"
+    rows = "(FROM line LIMIT 0)"
+    if delivered:
+        rows = f"(SELECT *{without_amount(record_type)} FROM read_parquet($files))"
     # A document's newest delivered rows: files of several batches may hold it.
     query = f"""
         CREATE TABLE before AS

@@ -226,7 +226,22 @@ def _ties(controls: list[dict[str, Any]]) -> str:
             for each in controls
         ],
     )
-    return "\n".join(["## What ties", "", says, "", *(table if controls else []), ""])
+    own = own_totals(controls)
+    sentences = [says, *(["", own] if own else [])]
+    return "\n".join(["## What ties", "", *sentences, "", *(table if controls else []), ""])
+
+
+def own_totals(controls: list[dict[str, Any]]) -> str | None:
+    """Of how many documents the source itself says what they are over, as a sentence."""
+    documents, differing = (
+        sum(each["own_totals"][name] for each in controls) for name in ("documents", "differing")
+    )
+    if not documents:
+        return None
+    of = f"The source's own totals of {documents} document{'s' if documents > 1 else ''}"
+    if differing:
+        return f"{of}: {differing} differ{'s' if differing == 1 else ''} from the sum of the lines."
+    return f"{of} are what the lines sum to."
 
 
 def _table(headings: Iterable[object], rows: Iterable[Iterable[object]]) -> list[str]:

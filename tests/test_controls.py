@@ -108,6 +108,15 @@ def test_a_file_that_cannot_be_read_is_damage_too(pipeline: Pipeline) -> None:
     assert damage.records
 
 
+def test_a_document_that_is_lost_from_the_keys_stops_its_month(pipeline: Pipeline) -> None:
+    """It would be taken back as if the vendor had deleted it."""
+    _, file = landed(pipeline)
+    keys = file.with_name("keys.parquet")
+    rewrite(keys, lambda table: table.slice(1))
+    with pytest.raises(LakeError, match=r"keys\.parquet is not as it landed: .* run `revrec sync"):
+        build(pipeline)
+
+
 def test_nothing_of_a_month_with_damaged_pages_is_delivered_and_each_record_is_an_error(
     pipeline: Pipeline,
 ) -> None:

@@ -134,3 +134,50 @@ def test_a_damaged_manifest_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(LakeError, match="restore it from a backup, or remove its folder") as caught:
         lake.landings("stripe")
     assert landing.id in str(caught.value)
+
+
+def lose_a_key(file: Path) -> None:
+    table = pq.read_table(file)
+    pq.write_table(table.slice(1), file)
+
+
+@pytest.mark.parametrize(
+    ("window", "mended_by"),
+    [("2026-01", "revrec sync stripe --from 2026-01 --to 2026-01"), (CHANGES, "--full")],
+)
+def test_a_document_that_is_lost_from_the_keys_is_missed_with_what_to_do(
+    tmp_path: Path, window: str, mended_by: str
+) -> None:
+    lake = Lake(tmp_path)
+    landing = land(lake, window, page(("in_1", "1", "2026-01"), ("in_2", "1", "2026-01")), page())
+    (whole,) = lake.keys([landing])
+    assert Path(whole).name == "keys.parquet"
+    lose_a_key(Path(whole))
+
+    with pytest.raises(LakeError) as said:
+        lake.keys([landing])
+
+    assert str(said.value).startswith(
+        f"{whole} is not as it landed: it has 1 documents, and 2 landed; restore it from a backup"
+    )
+    assert mended_by in str(said.value)
+
+
+def test_keys_that_were_exchanged_are_missed_too(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    landing = land(lake, "2026-01", page(("in_1", "1", "2026-01")))
+    (file,) = lake.keys([landing])
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(table.schema.get_field_index("id"), "id", [["in_2"]]), file)
+    with pytest.raises(LakeError, match="not as it landed: it has 1 documents, and 1 landed"):
+        lake.keys([landing])
+
+
+def test_no_landing_is_made_beside_keys_that_lost_a_document(tmp_path: Path) -> None:
+    """It could not tell which months its documents left."""
+    lake = Lake(tmp_path)
+    first = land(lake, "2026-01", page(("in_1", "1", "2026-01")))
+    lose_a_key(tmp_path / first.folder / "keys.parquet")
+    with pytest.raises(LakeError, match="not as it landed"):
+        land(lake, CHANGES, page(("in_1", "2", "2026-02")))
+    assert lake.landings("stripe") == [first]

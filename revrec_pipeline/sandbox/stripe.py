@@ -79,6 +79,7 @@ class StripeSandbox:
     """One Stripe account in test mode."""
 
     name = "stripe"
+    at_once = None  # it caps them, and does not say where
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
