@@ -375,11 +375,15 @@ def _locked_folder(folder: Path) -> Iterator[None]:
     """Make a folder whose lock ends with this process."""
     while True:
         folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
+        # Before it is locked, another process may take it for left behind and remove it.
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if folder.exists():
             break
-        os.close(descriptor)  # another process took it for left behind before it was locked
+        os.close(descriptor)
     try:
         yield
     finally:
