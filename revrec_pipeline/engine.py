@@ -29,6 +29,7 @@ def engine(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         }
     )
     try:
+        connection.execute("SET enable_progress_bar = false")  # it goes to stdout, after 2 s
         connection.execute("SET TimeZone = 'UTC'")  # no result may depend on the machine's zone
         connection.execute(SQL_MACROS)
         yield connection
