@@ -8,6 +8,7 @@ What a process does keep is the engine, an empty database in memory: starting on
 attaching a file to it 6.
 """
 
+import atexit
 import os
 import random
 import re
@@ -154,6 +155,10 @@ def _stop_engine() -> None:
     if _engine is not None:
         _engine.close()
     _engine = None
+
+
+# DuckDB's binding complains on standard error of what is open when the interpreter ends.
+atexit.register(_stop_engine)
 
 
 class DuckDBTransaction:
