@@ -265,8 +265,10 @@ def begin(
         monkeypatch.setenv(name, value)
     lives = count(1)
 
-    def make(name: str) -> Life:
+    def make(name: str, *commands: str) -> Life:
         sandbox.command("reset")
+        for command in commands:
+            sandbox.command(command, source=name)
         folder = tmp_path / str(next(lives))
         folder.mkdir()
         ledger = open_ledger(f"duckdb:///{folder / 'ledger.duckdb'}")
@@ -318,6 +320,9 @@ def test_the_ledger_follows_any_history_of_salesforce(
 
 @pytest.mark.timeout(1800)
 @_FEW
-@given(steps=history(STRIPE))
-def test_the_ledger_follows_any_history_of_stripe(begin: Callable[[str], Life], steps: Any) -> None:
-    live(begin("stripe"), steps)
+@given(steps=history(STRIPE), account=st.sampled_from([(), ("upgrade",)]))
+def test_the_ledger_follows_any_history_of_stripe(
+    begin: Callable[..., Life], steps: Any, account: tuple[str, ...]
+) -> None:
+    """In an account that is upgraded, events serve as answers."""
+    live(begin("stripe", *account), steps)

@@ -42,23 +42,28 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.005, 0.25
 _one_at_a_time = threading.RLock()
 _inside = False
 _engine: duckdb.DuckDBPyConnection | None = None
-# Engines of the process that this one was forked from: closing one would wait for threads that a
-# fork does not copy.
-_inherited: list[duckdb.DuckDBPyConnection | None] = []
 
 
-def _begin_child() -> None:
+def _prepare_fork() -> None:
+    _one_at_a_time.acquire()
+    if not _inside:
+        _stop_engine()  # a fork does not copy its threads, and a child could not even end it
+
+
+def _stop_engine() -> None:
     global _engine
-    _inherited.append(_engine)
+    if _engine is not None:
+        _engine.close()
     _engine = None
-    _one_at_a_time.release()
 
 
 os.register_at_fork(
-    before=_one_at_a_time.acquire,
+    before=_prepare_fork,
     after_in_parent=_one_at_a_time.release,
-    after_in_child=_begin_child,
+    after_in_child=_one_at_a_time.release,
 )
+# DuckDB's binding complains on standard error of what is open when the interpreter ends.
+atexit.register(_stop_engine)
 
 
 class DuckDBLedger:
@@ -148,17 +153,6 @@ def _engines_connection() -> duckdb.DuckDBPyConnection:
     con = _engine.cursor()
     con.execute("SET TimeZone = 'UTC'")
     return con
-
-
-def _stop_engine() -> None:
-    global _engine
-    if _engine is not None:
-        _engine.close()
-    _engine = None
-
-
-# DuckDB's binding complains on standard error of what is open when the interpreter ends.
-atexit.register(_stop_engine)
 
 
 class DuckDBTransaction:
