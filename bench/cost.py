@@ -64,7 +64,7 @@ def main(origin: str, folder: str, newest: str) -> None:
         }
 
     changes = Span(None, None)
-    found = {"all": measure(Span("2025-01", "2025-04")), "nothing": measure(changes)}
+    found = {"everything": measure(Span("2025-01", "2025-12")), "nothing": measure(changes)}
     asked("/_edit?every=100")
     found["one in a hundred of every month"] = measure(changes)
     asked(f"/_edit?newest={newest}")

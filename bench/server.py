@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import uvloop
 
-from bench.data import FIRST_CREATED, SPAN
+from bench.data import FIRST_CREATED
 from resources.stripe_api import API_VERSION
 
 _EMPTY = b'{"object": "list", "data": [], "has_more": false}'
@@ -40,6 +40,7 @@ class DataSet:
         self._records, self._ends = _open(folder, "records.bin", "index.npy")
         self._lines, self._line_ends = _open(folder, "lines.bin", "line_index.npy")
         self.total = len(self._ends)
+        self._span = int((folder / "span").read_text())
         self.requests = 0
         self._edited: dict[int, None] = {}  # in the order of their numbers
         self._edited_at = 0
@@ -102,13 +103,15 @@ class DataSet:
                 "type": kind,
             }
             record = self._record(number)
-            events.append(json.dumps(head).encode()[:-1] + b', "data": {"object": ' + record + b"}}")
+            events.append(
+                json.dumps(head).encode()[:-1] + b', "data": {"object": ' + record + b"}}"
+            )
         return _list("/v1/events", events, more=bottom > 0)
 
     def _page(self, query: dict[str, str]) -> bytes:
         """Newest first, half-open in `created`, after the invoice `starting_after`."""
         low = self._first(int(query.get("created[gte]", FIRST_CREATED)))
-        high = self._first(int(query.get("created[lt]", FIRST_CREATED + SPAN + 1)))
+        high = self._first(int(query.get("created[lt]", FIRST_CREATED + self._span + 1)))
         if after := query.get("starting_after"):
             high = int(after.removeprefix("in_"))
         bottom = max(low, high - int(query.get("limit", "10")))
@@ -117,7 +120,7 @@ class DataSet:
 
     def _first(self, moment: int) -> int:
         """The number of the first invoice that was not created before `moment`."""
-        number = -(-(moment - FIRST_CREATED) * self.total // SPAN)
+        number = -(-(moment - FIRST_CREATED) * self.total // self._span)
         return min(max(number, 0), self.total)
 
 
