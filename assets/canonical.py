@@ -195,7 +195,7 @@ def _would_change(
     }
 
 
-_BUCKETS = ("source", "flagged", "excluded")
+_BUCKETS = ("source", "flagged", "excluded", "own_total")
 
 
 #: Who and what, before how much and where, in the preview.
@@ -218,6 +218,7 @@ def _metadata(lake: LakeResource, built: Built, record_type: RecordType) -> dict
         "dagster/partition_row_count": rows["source"],
         "flagged_rows": rows["flagged"],
         "excluded_rows": rows["excluded"],
+        "documents_with_own_total": rows["own_total"],
         "control_totals": _table(totals, ("bucket", "rule", "currency", "rows", "amount")),
         "preview": _table(
             _readable(built.preview.to_pylist()),

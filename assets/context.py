@@ -56,6 +56,11 @@ def is_dry_run(run: dg.DagsterRun) -> bool:
     return DRY_RUN_TAG in run.tags
 
 
+def pool_name(source: str) -> str:
+    """The Dagster pool that keeps the pulls of one source's API apart."""
+    return f"{source}_api"
+
+
 def job_name(source: Source, record_type: RecordType, started_by: str) -> str:
     """What `revrec jobs` and the Dagster UI call the job."""
     return f"{source.title} {record_type} ({started_by})"

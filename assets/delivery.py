@@ -100,6 +100,8 @@ def _metadata(lake: LakeResource, job_id: int, delivery: Delivery) -> dict[str, 
         **{f"documents_{change}": count for change, count in sorted(delivery.documents.items())},
         **{f"rows_{name}": delivery.rows(name) for name in ("delivered", "unchanged", "removed")},
     }
+    if delivery.taken_over:
+        metadata["lines_of_files_taken_over"] = delivery.taken_over
     for file in delivery.files:
         metadata[f"file_{file.suffix.removeprefix('.')}"] = dg.MetadataValue.path(str(root / file))
     return metadata
@@ -139,7 +141,8 @@ def _summary(
     with ledger.open().transaction() as tx:
         controls = jobs.controls(tx, job_id)
     if delivery.files:
-        summary.write(ledger.open(), lake.open().root / delivery.files[0].parent, text)
+        summary.write(ledger.open(), lake.open(), delivery.files[0].parent, text)
+    summary.write_missing(ledger.open(), lake.open())
     buckets = ("source", "delivered", "unchanged", "flagged", "excluded")
     columns = ("month", "currency", *buckets, "difference")
     return {

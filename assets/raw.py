@@ -17,7 +17,7 @@ import dagster as dg
 import pyarrow as pa
 from dagster._utils.schedules import cron_string_iterator
 
-from assets.context import UNTIL_TAG, failing_loudly, open_jobs
+from assets.context import UNTIL_TAG, failing_loudly, open_jobs, pool_name
 from resources.client import IDS, SourceClient, SourceResource
 from resources.stores import LakeResource, LedgerResource
 from revrec_pipeline import sweep
@@ -57,7 +57,7 @@ def raw_months(
             )
             for name in source.objects
         ],
-        pool=f"{source.name}_api",
+        pool=pool_name(source.name),
         required_resource_keys={source.name, "lake", "ledger"},
     )
     def list_month(
@@ -113,7 +113,7 @@ def raw_changes(source: Source, settings: Settings) -> dg.AssetsDefinition:
         tags={"revrec/source": source.name, "revrec/layer": "raw"},
         code_version="1",
         freshness_policy=_freshness(settings.source(source.name).schedule, settings),
-        pool=f"{source.name}_api",
+        pool=pool_name(source.name),
         required_resource_keys={source.name, "lake", "ledger"},
     )
     def pull_changes(
@@ -179,7 +179,7 @@ def raw_sweep(source: Source, settings: Settings) -> dg.AssetsDefinition:
         owners=list(settings.site.owners),
         tags={"revrec/source": source.name, "revrec/layer": "raw"},
         code_version="1",
-        pool=f"{source.name}_api",
+        pool=pool_name(source.name),
         required_resource_keys={source.name, "lake", "ledger"},
     )
     def sweep_ids(

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import data, latency
+from bench import bad_rows, data, latency
 
 _HERE = Path(__file__).resolve().parent.parent
 _OWN = sys.executable
@@ -109,7 +109,8 @@ def main() -> None:
         results = _rounds(work / "data", count, chosen, options.rounds)
         print_table(results, count)
         print_costs(work / "year", 3 * count)
-        latency.main(temporary)
+        latency.main()
+        bad_rows.run(bad_rows.SIZES[:1] if options.quick else bad_rows.SIZES)
 
 
 def print_costs(folder: Path, count: int) -> None:

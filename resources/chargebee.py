@@ -9,20 +9,16 @@ fields mean is in `revrec_pipeline.mapping.chargebee`.
 import json
 import logging
 import math
-import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import islice
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeAlias
 from urllib.parse import quote
 
-import dagster as dg
 import msgspec
 import pyarrow as pa
 
+from resources.at_once import each, in_order, parts, pause
 from resources.chargebee_api import (
     API_VERSION,
     CONCURRENCY,
@@ -34,14 +30,13 @@ from resources.chargebee_api import (
     NotFoundError,
     UnavailableError,
 )
-from resources.client import IDS, Connection
+from resources.client import IDS, ConnectedClient, Connection
 from resources.http import Sleep
 from resources.rest import Answer
 from revrec_pipeline.errors import SourceSchemaError
 from revrec_pipeline.lake import KEYS, Page
 from revrec_pipeline.mapping.chargebee import ChargebeeSettings
 from revrec_pipeline.periods import bounds, period_of
-from revrec_pipeline.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -121,6 +116,38 @@ _SHAPES: dict[str, type[_Invoice] | type[_CreditNote]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _List:
+    """Documents of a kind by a time: in a half-open range of seconds, or those without any."""
+
+    kind: str
+    by: str
+    start: int | None = None
+    end: int = 0
+
+    @property
+    def params(self) -> dict[str, str]:
+        """How a request asks for it; the vendor's range holds both of its ends."""
+        if self.start is None:
+            return {f"{self.by}[is_present]": "false", "include_deleted": "true"}
+        return {
+            f"{self.by}[between]": f"[{self.start},{self.end - 1}]",
+            "sort_by[asc]": self.by,
+            "include_deleted": "true",
+        }
+
+    def parts(self) -> list["_List"]:
+        """The same documents in as many lists as may be read side by side."""
+        if self.start is None:
+            return [self]
+        ranges = parts(self.start, self.end, CONCURRENCY)
+        return [_List(self.kind, self.by, start, end) for start, end in ranges]
+
+
+#: A page of documents of one kind.
+_Listed: TypeAlias = tuple[str, Answer, list[_Document]]
+
+
 @dataclass(slots=True)
 class _Referred:
     """Ids that the documents of one landing refer to, in the order in which they were met."""
@@ -149,7 +176,7 @@ class _Referred:
                 self.item_prices[line.entity_id] = None
 
 
-class ChargebeeClient:
+class ChargebeeClient(ConnectedClient[ChargebeeApi]):
     """Invoices and credit notes of one site."""
 
     source: ClassVar[str] = SOURCE
@@ -164,7 +191,7 @@ class ChargebeeClient:
         *,
         timezone: str,
         settings: ChargebeeSettings,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         self._timezone = timezone
         self._site = secrets.site
@@ -172,19 +199,6 @@ class ChargebeeClient:
         self._api = ChargebeeApi(
             secrets, requests_per_minute=settings.requests_per_minute, sleep=sleep
         )
-        self._workers = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="chargebee")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._workers.shutdown(cancel_futures=True)
-        self._api.close()
 
     # -- who and when ------------------------------------------------------------------------
 
@@ -224,54 +238,73 @@ class ChargebeeClient:
 
         It does not ask by `updated_at`, which documents from before October 2016 lack.
         """
-        referred = _Referred()
-        for kind in _SHAPES:
-            yield from self._documents(kind, referred, self._dated(period))
-        yield from self._context(referred)
+        yield from self._documents(self._dated(period))
 
     def changes(self, since: datetime, until: datetime) -> Iterator[Page]:
         """Everything updated in the window, deleted ones included, with all lines.
 
         A window that reaches back to when nothing was stamped brings what has no stamp, too.
         """
-        # Stamps are whole seconds, and the vendor's range holds both of its ends.
-        first, last = math.floor(since.timestamp()), math.ceil(until.timestamp()) - 1
-        if last < first:
+        # Stamps are whole seconds.
+        first, end = math.floor(since.timestamp()), math.ceil(until.timestamp())
+        if first >= end:
             return
-        filters = [{"updated_at[between]": f"[{first},{last}]", "sort_by[asc]": "updated_at"}]
+        lists = [_List(kind, "updated_at", first, end) for kind in _SHAPES]
         if since < STAMPED_SINCE:
-            filters.append({"updated_at[is_present]": "false"})
-        referred = _Referred()
-        for kind in _SHAPES:
-            for asked in filters:
-                yield from self._documents(kind, referred, asked)
-        yield from self._context(referred)
+            lists += [_List(kind, "updated_at") for kind in _SHAPES]
+        yield from self._documents(lists)
 
     def ids(self, period: str) -> Iterator[pa.RecordBatch]:
         """Ids of the month's documents; Chargebee has no shorter list than the full one."""
-        for kind, shape in _SHAPES.items():
-            for _, found in self._api.pages(f"/{kind}s", shape, **self._dated(period)):
-                ids = [element.document.id for element in found]
-                yield pa.RecordBatch.from_arrays(
-                    [pa.array([kind] * len(ids), pa.string()), pa.array(ids, pa.string())],
-                    schema=IDS,
-                )
+        for kind, _, found in self._listed(self._dated(period)):
+            ids = [document.id for document in found]
+            yield pa.RecordBatch.from_arrays(
+                [pa.array([kind] * len(ids), pa.string()), pa.array(ids, pa.string())],
+                schema=IDS,
+            )
 
-    def _dated(self, period: str) -> dict[str, str]:
-        """The filter for a month, from its first to its last second on the site's clocks."""
-        start, end = bounds(period, self._timezone)
-        between = f"[{int(start.timestamp())},{int(end.timestamp()) - 1}]"
-        return {"date[between]": between, "sort_by[asc]": "date", "include_deleted": "true"}
+    def _dated(self, period: str) -> list["_List"]:
+        """The lists of a month, from its first to its last second on the site's clocks."""
+        start, end = (int(moment.timestamp()) for moment in bounds(period, self._timezone))
+        return [_List(kind, "date", start, end) for kind in _SHAPES]
 
-    def _documents(self, kind: str, referred: _Referred, asked: dict[str, str]) -> Iterator[Page]:
-        """All pages of a list, each followed by the lines that it does not show."""
-        params = {**asked, "include_deleted": "true"}
-        for answer, found in self._api.pages(f"/{kind}s", _SHAPES[kind], **params):
-            documents = [element.document for element in found]
+    def _documents(self, lists: list["_List"]) -> Iterator[Page]:
+        """All pages of lists, each with the lines that it does not show, and what they refer to."""
+        referred = _Referred()
+        for kind, answer, documents in self._listed(lists):
             for document in documents:
                 referred.add(document)
             yield _page(kind, answer, len(documents), keys=self._keys(documents))
             yield from self._hidden_lines(kind, documents, referred)
+        yield from self._context(referred)
+
+    def _listed(self, lists: list["_List"]) -> Iterator[tuple[str, Answer, list[_Document]]]:
+        """All pages of lists.
+
+        A page leads to the next one only, so pages of one list cannot be asked for at once. A list
+        that does not end with its first page is therefore listed anew in parts, side by side.
+        """
+        found: list[_Listed | _List] = []
+        for asked, (answer, documents, more) in zip(
+            lists, each(self._first_page, lists, CONCURRENCY), strict=True
+        ):
+            found += asked.parts() if more else [(asked.kind, answer, documents)]
+        yield from in_order(self._pages_of, found, CONCURRENCY)
+
+    def _first_page(self, asked: "_List") -> tuple[Answer, list[_Document], bool]:
+        shape = _SHAPES[asked.kind]
+        answer, elements, following = self._api.page(f"/{asked.kind}s", shape, **asked.params)
+        return answer, [element.document for element in elements], following is not None
+
+    def _pages_of(self, part: "_Listed | _List") -> Iterator["_Listed"]:
+        """The pages of a list, unless it is a page already."""
+        if not isinstance(part, _List):
+            yield part
+            return
+        for answer, elements in self._api.pages(
+            f"/{part.kind}s", _SHAPES[part.kind], **part.params
+        ):
+            yield part.kind, answer, [element.document for element in elements]
 
     def _keys(self, documents: list[_Document]) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays(
@@ -304,12 +337,10 @@ class ChargebeeClient:
             and (kind, document.id) not in referred.complete
         ]
         referred.complete.update((kind, identifier) for identifier in hidden)
-        waiting = iter(hidden)
-        while batch := list(islice(waiting, CONCURRENCY)):  # a few at a time: each is large
-            for found in self._workers.map(lambda one: self._lines(kind, one), batch):
-                for page, document in found:
-                    referred.add(document)
-                    yield page
+        for found in each(lambda one: self._lines(kind, one), hidden, CONCURRENCY):
+            for page, document in found:
+                referred.add(document)
+                yield page
 
     def _lines(self, kind: str, identifier: str) -> list[tuple[Page, _Document]]:
         """All pages of one document; none when it was deleted since it was listed."""
@@ -344,29 +375,49 @@ class ChargebeeClient:
 
     def _context(self, referred: _Referred) -> Iterator[Page]:
         """Credited invoices, customers, item prices, subscriptions and their contract terms."""
-        for answer, invoices in self._by_id("/invoices", _Invoice, referred.invoices, deleted=True):
+        credited = in_order(
+            lambda some: self._by_id("/invoices", _Invoice, some, deleted=True),
+            list(_batches(referred.invoices)),
+            CONCURRENCY,
+        )
+        for answer, invoices in credited:
             documents = [element.document for element in invoices]
             for document in documents:
                 referred.add(document)
             yield _page("credited_invoice", answer, len(documents))
             yield from self._hidden_lines("invoice", documents, referred)
-        for answer, customers in self._by_id(
-            "/customers", msgspec.Raw, referred.customers, deleted=True
-        ):
-            yield _page("customer", answer, len(customers))
+        wanted = [
+            *(("customer", some) for some in _batches(referred.customers)),
+            *(("item_price", some) for some in _batches(referred.item_prices)),
+            *(("subscription", some) for some in _batches(referred.subscriptions)),
+        ]
+        for name, answer, records in in_order(self._named, wanted, CONCURRENCY):
+            yield _page(name, answer, len(records))
+            if name == "subscription" and self._contract_terms:
+                subscriptions = [
+                    msgspec.json.decode(one, type=_SubscriptionElement) for one in records
+                ]
+                having = [
+                    element.subscription.id
+                    for element in subscriptions
+                    if element.subscription.contract_term is not None
+                ]
+                yield from in_order(self._terms, having, CONCURRENCY)
+
+    def _named(
+        self, wanted: tuple[str, list[str]]
+    ) -> Iterator[tuple[str, Answer, list[msgspec.Raw]]]:
+        """Records of one name with these ids."""
+        name, ids = wanted
+        # Item prices are archived and never deleted.
+        pages = self._by_id(f"/{name}s", msgspec.Raw, ids, deleted=name != "item_price")
         try:
-            for answer, prices in self._by_id("/item_prices", msgspec.Raw, referred.item_prices):
-                yield _page("item_price", answer, len(prices))
+            for answer, records in pages:
+                yield name, answer, records
         except UnavailableError as error:
+            if name != "item_price":
+                raise
             _log.info("%s; lines go without names of item prices", error)
-        for answer, subscriptions in self._by_id(
-            "/subscriptions", _SubscriptionElement, referred.subscriptions, deleted=True
-        ):
-            yield _page("subscription", answer, len(subscriptions))
-            if self._contract_terms:
-                for element in subscriptions:
-                    if element.subscription.contract_term is not None:
-                        yield from self._terms(element.subscription.id)
 
     def _terms(self, subscription: str) -> Iterator[Page]:
         """All contract terms of a subscription, which itself shows the current one only."""
@@ -375,20 +426,19 @@ class ChargebeeClient:
             yield _page("contract_term", answer, len(terms))
 
     def _by_id(
-        self, path: str, shape: type[Any], ids: Iterable[str], *, deleted: bool = False
+        self, path: str, shape: type[Any], ids: list[str], *, deleted: bool
     ) -> Iterator[tuple[Answer, list[Any]]]:
-        """The records with these ids; item prices are archived and never deleted."""
+        """The records with these ids, which fit into one request."""
         also = {"include_deleted": "true"} if deleted else {}
-        for some in _batches(sorted(ids)):
-            listed = json.dumps(some, ensure_ascii=False, separators=(",", ":"))
-            yield from self._api.pages(path, shape, **{"id[in]": listed, **also})
+        listed = json.dumps(ids, ensure_ascii=False, separators=(",", ":"))
+        yield from self._api.pages(path, shape, **{"id[in]": listed, **also})
 
 
 def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
-    """Ids in lists that fit into a request's line and into one page."""
+    """Ids in lists that fit into a request's line and into one page, in their own order."""
     batch: list[str] = []
     length = 0
-    for identifier in ids:
+    for identifier in sorted(ids):
         size = 3 * len(identifier.encode()) + 9  # percent signs at worst, quotes and a comma
         if batch and (length + size > IDS_LENGTH or len(batch) == IDS_COUNT):
             yield batch
@@ -439,26 +489,3 @@ def _accounted_at(document: _Document) -> int:
         if instant is not None:
             return instant
     raise SourceSchemaError(SOURCE, f"{document.id} has neither a date nor any other time")
-
-
-class ChargebeeResource(dg.ConfigurableResource["ChargebeeResource"]):
-    """Chargebee for Dagster; secrets are read from the environment when a client is asked for."""
-
-    timezone: str
-    settings: dict[str, Any]
-
-    def client(self) -> ChargebeeClient:
-        """A client of the site that the environment names."""
-        return ChargebeeClient(
-            ChargebeeSecrets.from_env(),
-            timezone=self.timezone,
-            settings=ChargebeeSettings.model_validate(self.settings),
-        )
-
-
-def resource(settings: Settings) -> ChargebeeResource:
-    """The resource for these settings."""
-    return ChargebeeResource(
-        timezone=settings.site.timezone,
-        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
-    )

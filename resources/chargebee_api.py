@@ -16,7 +16,7 @@ import msgspec
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from resources.http import MinutePacer, Sleep
+from resources.http import Sleep
 from resources.rest import (
     PASSING,
     Answer,
@@ -26,6 +26,7 @@ from resources.rest import (
     Verdict,
     json_reader,
 )
+from resources.traffic import Traffic, Window
 from revrec_pipeline.errors import (
     SettingsError,
     SourceAuthError,
@@ -132,16 +133,15 @@ class ChargebeeApi:
         self._origin = secrets.origin
         key = f"{secrets.api_key.get_secret_value()}:".encode()
         authorization = {"Authorization": f"Basic {base64.b64encode(key).decode()}"}
+        # A month takes half a dozen requests, which need no spaces between them.
+        self.traffic = Traffic(CONCURRENCY, Window(requests_per_minute, 60, sleep), sleep=sleep)
         self._rest = RestApi(
             SOURCE,
             self._origin,
             api_url=secrets.api_url,
             authorize=lambda _method, _url: authorization,
             judge=judge,
-            # A month takes half a dozen requests, which need no spaces between them.
-            pacer=MinutePacer(requests_per_minute, sleep),
-            concurrency=CONCURRENCY,
-            sleep=sleep,
+            traffic=self.traffic,
         )
 
     def close(self) -> None:
@@ -163,26 +163,31 @@ class ChargebeeApi:
         name = f"GET {self._origin}{path}{readable if params else ''}"
         return self._rest.call("GET", f"{path}{query}", json_reader(shape), name=name)
 
+    def page(self, path: str, shape: type[T], **params: str) -> tuple[Answer, list[T], str | None]:
+        """One page of a list, and the offset of the next one."""
+        page: type[_List[T]] = _List[shape]  # type: ignore[valid-type]
+        answer, found = self.get(path, page, limit=str(PAGE_SIZE), **params)
+        return answer, found.elements, found.next_offset
+
     def pages(self, path: str, shape: type[T], **params: str) -> Iterator[tuple[Answer, list[T]]]:
         """All pages of a list; `next_offset` is passed back as it came.
 
         Raises:
             SourceSchemaError: a list leads back to a page that it has shown.
         """
-        page: type[_List[T]] = _List[shape]  # type: ignore[valid-type]
         shown: set[str] = set()
         cursor: dict[str, str] = {}
         while True:
-            answer, found = self.get(path, page, limit=str(PAGE_SIZE), **params, **cursor)
-            yield answer, found.elements
-            if found.next_offset is None:
+            answer, elements, following = self.page(path, shape, **params, **cursor)
+            yield answer, elements
+            if following is None:
                 return
-            if found.next_offset in shown:
+            if following in shown:
                 raise SourceSchemaError(
                     SOURCE, f"{answer.request} leads back to a page that was read already"
                 )
-            shown.add(found.next_offset)
-            cursor = {"offset": found.next_offset}
+            shown.add(following)
+            cursor = {"offset": following}
 
 
 def judge(request: str, received: Received) -> Verdict:

@@ -1,14 +1,17 @@
 """What every source client offers, so that assets and commands treat all sources alike."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import pyarrow as pa
 
+from resources.traffic import Traffic
 from revrec_pipeline.lake import Page
+from revrec_pipeline.ledger import Ledger
 
 #: What an id sweep compares with the lake: the raw object and the id of each document.
 IDS = pa.schema([("object", pa.string()), ("id", pa.string())])
@@ -65,6 +68,67 @@ class SourceClient(Protocol):
         A sweep compares them with the lake: it finds what was deleted or appeared without any word
         in the change feed.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a client may need beside its source's secrets and settings."""
+
+    timezone: str
+    open_ledger: Callable[[], Ledger]
+    #: Where a client leaves to the next one what it has counted; see `Traffic.remember`.
+    counted: Path
+
+
+class ApiClient(Protocol):
+    """What a client's connection to its vendor offers."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """How fast the account is asked."""
+
+    def close(self) -> None:
+        """Close all connections."""
+
+
+Api = TypeVar("Api", bound=ApiClient)
+
+
+class ConnectedClient(Generic[Api]):
+    """What all clients do alike: being made by convention, and their `with` block.
+
+    A client that needs more of its surroundings than the time zone overrides `_made`.
+    """
+
+    _api: Api
+    _counted: Path | None = None
+
+    @classmethod
+    def connect(cls, secrets: Any, settings: Any, surroundings: Surroundings) -> Self:
+        """A client for these secrets and settings, which goes on counting requests."""
+        client = cls._made(secrets, settings, surroundings)
+        client._counted = surroundings.counted
+        return client
+
+    @classmethod
+    def _made(cls, secrets: Any, settings: Any, surroundings: Surroundings) -> Self:
+        make: Callable[..., Self] = cls
+        return make(secrets, timezone=surroundings.timezone, settings=settings)
+
+    def __enter__(self) -> Self:
+        if self._counted is not None:
+            self._api.traffic.recall(self._counted)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._counted is not None:
+            self._api.traffic.remember(self._counted)
+        self._api.close()
 
 
 class SourceResource(Protocol):

@@ -8,25 +8,26 @@ portal lets us read in `hubspot_fields`.
 """
 
 import logging
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from functools import partial
+from typing import ClassVar
 
-import dagster as dg
 import pyarrow as pa
 
-from resources.client import IDS, Connection
+from resources.at_once import each, in_order, pause
+from resources.client import IDS, ConnectedClient, Connection
 from resources.http import Sleep
 from resources.hubspot_api import (
     API_VERSION,
+    CONCURRENCY,
     SOURCE,
     Filters,
     HubspotApi,
     HubspotSecrets,
     Record,
+    chunks,
     merged_into,
 )
 from resources.hubspot_fields import (
@@ -54,7 +55,6 @@ from revrec_pipeline.mapping.hubspot_records import (
     SPLIT,
 )
 from revrec_pipeline.periods import bounds, first_day, next_period, period_of
-from revrec_pipeline.settings import Settings
 
 #: Archived records can be restored for 90 days, and are gone after that.
 ARCHIVE_KEPT = timedelta(days=90)
@@ -65,7 +65,7 @@ _IN_LIMIT = 100
 _log = logging.getLogger(__name__)
 
 
-class HubspotClient:
+class HubspotClient(ConnectedClient[HubspotApi]):
     """Deals and invoices of one portal."""
 
     source: ClassVar[str] = SOURCE
@@ -80,7 +80,7 @@ class HubspotClient:
         *,
         timezone: str,
         settings: HubspotSettings,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         self._timezone = timezone
         self._settings = settings
@@ -92,17 +92,6 @@ class HubspotClient:
             sleep=sleep,
         )
         self._selection: Selection | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._api.close()
 
     # -- who and when ------------------------------------------------------------------------
 
@@ -141,11 +130,11 @@ class HubspotClient:
         A list cannot be filtered by date, so the ids come from a search.
         """
         portal, _ = self._api.details()
-        seen = _Seen()
-        for name in self._kinds:
-            yield from self._archived(name, self._in_month(name, period))
-            yield from self._documents(name, self._ids(name, period), seen)
-        yield from self._surroundings(seen, portal)
+        self._describe()
+        found = each(lambda name: self._ids(name, period), self._kinds, CONCURRENCY)
+        stamps = dict(zip(self._kinds, found, strict=True))
+        wanted = {name: self._in_month(name, period) for name in self._kinds}
+        yield from self._pull(stamps, wanted, portal)
 
     def ids(self, period: str) -> Iterator[pa.RecordBatch]:
         """The ids of what a listing of the month would bring."""
@@ -210,31 +199,35 @@ class HubspotClient:
         def archived_now(one: Record) -> bool:
             return one.archivedAt is not None and since <= _instant(one.archivedAt) < until
 
+        self._describe()
         owners = self._owners_of_changes(window, archived_now)
-        seen = _Seen()
-        for name in self._kinds:
-            changed = self._stamps(name, [window])
+        found = each(lambda name: self._stamps(name, [window]), self._kinds, CONCURRENCY)
+        stamps = dict(zip(self._kinds, found, strict=True))
+        for name, changed in stamps.items():
             changed |= dict.fromkeys(sorted(owners[name] - changed.keys()), "")
-            yield from self._archived(name, archived_now)
-            yield from self._documents(name, changed, seen)
-        yield from self._surroundings(seen, portal)
+        yield from self._pull(stamps, dict.fromkeys(self._kinds, archived_now), portal)
 
     def _owners_of_changes(
         self, window: Filters, archived_now: Callable[[Record], bool]
     ) -> dict[str, set[str]]:
         """Ids of the deals and invoices that something changed around, by raw object."""
-        lines = [one.id for one in self._api.search(PLURALS[LINE], [window])]
-        products = [one.id for one in self._api.search(PLURALS[PRODUCT], [window])]
-        for start in range(0, len(products), _IN_LIMIT):
-            some = products[start : start + _IN_LIMIT]
-            sold = {"propertyName": "hs_product_id", "operator": "IN", "values": some}
-            lines += [one.id for one in self._api.search(PLURALS[LINE], [[sold]])]
-        companies = [one.id for one in self._api.search(PLURALS[COMPANY], [window])]
+        kinds = (LINE, PRODUCT, COMPANY)
+        changed = each(lambda kind: self._found(kind, window), kinds, CONCURRENCY)
+        lines, products, companies = changed
+        sold = [
+            {"propertyName": "hs_product_id", "operator": "IN", "values": some}
+            for some in chunks(products, _IN_LIMIT)
+        ]
+        for more in each(lambda one: self._found(LINE, [one]), sold, CONCURRENCY):
+            lines += more
         found: dict[str, set[str]] = {name: set() for name in self._kinds}
-        for name in self._kinds:
-            for kind, ids in ((LINE, lines), (COMPANY, companies)):
-                for _, ends in self._api.associations(PLURALS[kind], PLURALS[name], ids):
-                    found[name].update(one for each in ends.values() for one in each)
+        around = [
+            (name, kind, ids)
+            for name in self._kinds
+            for kind, ids in ((LINE, lines), (COMPANY, companies))
+        ]
+        for name, owners in in_order(self._owners, around, CONCURRENCY):
+            found[name] |= owners
         associated = ",".join(PLURALS[name] for name in self._kinds)
         for _, records in self._api.listed(PLURALS[LINE], ("hs_sku",), associations=associated):
             for record in filter(archived_now, records):
@@ -247,6 +240,16 @@ class HubspotClient:
                 found[DEAL].update([deal] if deal else [])
         return found
 
+    def _found(self, kind: str, filters: Filters) -> list[str]:
+        """The ids that a search finds."""
+        return [one.id for one in self._api.search(PLURALS[kind], [filters])]
+
+    def _owners(self, around: tuple[str, str, list[str]]) -> Iterator[tuple[str, set[str]]]:
+        """The documents that some lines or companies belong to."""
+        name, kind, ids = around
+        for _, ends in self._api.associations(PLURALS[kind], PLURALS[name], ids):
+            yield name, {one for each_end in ends.values() for one in each_end}
+
     # -- documents ---------------------------------------------------------------------------
 
     def _archived(self, name: str, wanted: Callable[[Record], bool]) -> Iterator[Page]:
@@ -255,6 +258,29 @@ class HubspotClient:
             found = [one for one in records if wanted(one)]
             if found:
                 yield self._page(name, answer, len(records), self._keys(name, found))
+
+    def _pull(
+        self,
+        stamps: Mapping[str, dict[str, str]],
+        archived: Mapping[str, Callable[[Record], bool]],
+        portal: Answer,
+    ) -> Iterator[Page]:
+        """Documents by id, archived ones as wanted, and what surrounds them; kinds side by side."""
+        seen = {name: _Seen() for name in self._kinds}
+        yield from _side_by_side(
+            *(partial(self._archived, name, archived[name]) for name in self._kinds),
+            *(partial(self._documents, name, stamps[name], seen[name]) for name in self._kinds),
+        )
+        companies = {one for each_kind in seen.values() for one in each_kind.companies}
+        products = {one for each_kind in seen.values() for one in each_kind.products}
+        yield from _side_by_side(
+            partial(self._records, COMPANY, sorted(companies)),
+            partial(self._records, PRODUCT, sorted(products)),  # archived ones are what was sold
+            partial(self._people, left=False),
+            partial(self._people, left=True),  # people leave, their deals stay
+            self._pipelines,
+        )
+        yield self._page(ACCOUNT, portal, 1)
 
     def _documents(self, name: str, stamps: dict[str, str], seen: "_Seen") -> Iterator[Page]:
         """Documents by id with all that belongs to them, and tombstones of those that are gone.
@@ -275,55 +301,51 @@ class HubspotClient:
                 _log.info("hubspot: %d %s are gone for good, as %s", len(lost), plural, lost[0])
         lost_or_archived = set(gone)
         there = [one for one in stamps if one not in lost_or_archived]
-        lines: list[str] = []
         targets = [LINE, COMPANY] if name == DEAL else [LINE, COMPANY, DEAL]
-        for target in targets:
-            for answer, ends in self._api.associations(plural, PLURALS[target], there):
-                yield self._page(ASSOCIATION, answer, len(ends))
-                others = [one for each in ends.values() for one in each]
-                if target == LINE:
-                    lines += others
-                elif target == COMPANY:
-                    seen.companies.update(others)
-        yield from self._lines(lines, seen)
+        ends: dict[str, list[str]] = {target: [] for target in targets}
+        parts = [partial(self._ends, name, target, there, ends[target]) for target in targets]
         if name == DEAL and self._settings.commissions:
-            for answer, count in self._api.splits(there):
-                yield self._page(SPLIT, answer, count)
+            parts.append(partial(self._splits, there))
+        yield from _side_by_side(*parts)
+        seen.companies.update(ends[COMPANY])
+        yield from self._records(LINE, ends[LINE], seen)
 
-    def _lines(self, ids: list[str], seen: "_Seen") -> Iterator[Page]:
-        gone: list[str] = []
+    def _ends(self, name: str, target: str, there: list[str], ends: list[str]) -> Iterator[Page]:
+        """The associations of documents, whose other ends are added to `ends`."""
+        for answer, found in self._api.associations(PLURALS[name], PLURALS[target], there):
+            ends += [one for each_record in found.values() for one in each_record]
+            yield self._page(ASSOCIATION, answer, len(found))
+
+    def _splits(self, deals: list[str]) -> Iterator[Page]:
+        for answer, count in self._api.splits(deals):
+            yield self._page(SPLIT, answer, count)
+
+    def _records(self, name: str, ids: list[str], seen: "_Seen | None" = None) -> Iterator[Page]:
+        """Records by id, also archived ones; of lines, `seen` learns the products."""
+        wanted = ids
         for archived in (False, True):
-            wanted = gone if archived else ids
-            gone = []
-            for answer, found, missing in self._api.batch(
-                PLURALS[LINE], wanted, self._select(LINE), archived=archived
-            ):
-                yield self._page(LINE, answer, len(found))
-                gone += missing
-                seen.products.update(
-                    filter(None, (o.properties.get("hs_product_id") for o in found))
-                )
-        if gone:
-            _log.info("hubspot: %d line items were deleted while they were read", len(gone))
-
-    def _surroundings(self, seen: "_Seen", portal: Answer) -> Iterator[Page]:
-        """Companies, products, owners, pipelines and the portal itself, of any document's."""
-        for name, ids in ((COMPANY, seen.companies), (PRODUCT, seen.products)):
             gone: list[str] = []
-            for archived in (False, True):  # archived products are still what was sold
-                wanted = gone if archived else sorted(ids)
-                gone = []
-                for answer, found, missing in self._api.batch(
-                    PLURALS[name], wanted, self._select(name), archived=archived
-                ):
-                    yield self._page(name, answer, len(found))
-                    gone += missing
-        for left in (False, True):  # people leave, their deals stay
-            for answer, count in self._api.owners(archived=left):
-                yield self._page(OWNER, answer, count)
+            for answer, found, missing in self._api.batch(
+                PLURALS[name], wanted, self._select(name), archived=archived
+            ):
+                yield self._page(name, answer, len(found))
+                gone += missing
+                if seen is not None:
+                    named = (one.properties.get("hs_product_id") for one in found)
+                    seen.products.update(filter(None, named))
+            wanted = gone
+        if wanted:
+            _log.info(
+                "hubspot: %d %s were deleted while they were read", len(wanted), PLURALS[name]
+            )
+
+    def _people(self, *, left: bool) -> Iterator[Page]:
+        for answer, count in self._api.owners(archived=left):
+            yield self._page(OWNER, answer, count)
+
+    def _pipelines(self) -> Iterator[Page]:
         answer, pipelines = self._api.get("/crm/pipelines/{}/deals", Pipelines)
         yield self._page(PIPELINE, answer, len(pipelines.results))
-        yield self._page(ACCOUNT, portal, 1)
 
     def _page(
         self, name: str, answer: Answer, records: int, keys: pa.RecordBatch | None = None
@@ -386,9 +408,14 @@ class HubspotClient:
         return period_of(_instant(read("hs_createdate") or ""), self._timezone)
 
 
+def _side_by_side(*streams: Callable[[], Iterator[Page]]) -> Iterator[Page]:
+    """The pages of each stream, in the order of the streams."""
+    return in_order(lambda stream: stream(), streams, CONCURRENCY)
+
+
 @dataclass(slots=True)
 class _Seen:
-    """What the documents of one pull refer to."""
+    """What the documents of one kind refer to."""
 
     companies: set[str] = field(default_factory=set)
     products: set[str] = field(default_factory=set)
@@ -442,30 +469,3 @@ def _stamp(moment: datetime) -> str:
     """A version: HubSpot leaves out a fraction of .000, which would not sort."""
     text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
-
-
-class HubspotResource(dg.ConfigurableResource["HubspotResource"]):
-    """HubSpot for Dagster; the token is read from the environment when a client is asked for."""
-
-    timezone: str
-    settings: dict[str, Any]
-
-    def client(self) -> HubspotClient:
-        """A client of the portal that the environment names."""
-        return HubspotClient(
-            HubspotSecrets.from_env(),
-            timezone=self.timezone,
-            settings=HubspotSettings.model_validate(self.settings),
-        )
-
-
-def resource(settings: Settings) -> HubspotResource:
-    """The resource for these settings.
-
-    Only what somebody has set is passed on: a property's name that is a default may be missing in
-    the portal, one that was configured may not.
-    """
-    return HubspotResource(
-        timezone=settings.site.timezone,
-        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
-    )

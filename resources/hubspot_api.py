@@ -21,7 +21,8 @@ from hubspot.crm.objects.exceptions import ApiException
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from resources.http import CONNECT_TIMEOUT, READ_TIMEOUT, Pacer, Sleep, server_time
+from resources.at_once import each, in_order
+from resources.http import CONNECT_TIMEOUT, READ_TIMEOUT, Sleep, server_time
 from resources.rest import (
     PASSING,
     Answer,
@@ -32,6 +33,7 @@ from resources.rest import (
     Verdict,
     json_reader,
 )
+from resources.traffic import Traffic, Window
 from revrec_pipeline.errors import (
     SettingsError,
     SourceAuthError,
@@ -43,6 +45,10 @@ SOURCE = "hubspot"
 #: Dated paths; v4 is unsupported from March 2027, v1 to v3 from September 2027.
 API_VERSION = "2026-09"
 ORIGIN = "https://api.hubapi.com"
+#: Requests in flight. HubSpot limits their rate only; at a third of a second each, six use it up.
+CONCURRENCY = 6
+#: The seconds over which HubSpot counts an app's requests.
+COUNTED_OVER = 10.0
 #: Most records per request; a search of more than 10,000 in all is refused, see `search`.
 LIST_LIMIT, SEARCH_LIMIT, BATCH_LIMIT, ASSOCIATION_LIMIT = 100, 200, 100, 1000
 #: Beside the passing ones of every API: the proxy before HubSpot, and an account that is moved.
@@ -248,7 +254,12 @@ class HubspotApi:
         sleep: Sleep,
     ) -> None:
         self._transport = _Transport(secrets.access_token.get_secret_value())
-        self._searches = Pacer(searches_per_second, sleep)
+        self._searches = Window.per_second(searches_per_second, sleep)
+        self.traffic = Traffic(
+            CONCURRENCY,
+            Window.per_second(requests_per_second, sleep, over=COUNTED_OVER),
+            sleep=sleep,
+        )
         self._zone: ZoneInfo | None = None
         self._rest = RestApi(
             SOURCE,
@@ -256,9 +267,7 @@ class HubspotApi:
             api_url=secrets.api_url,
             authorize=lambda _method, _url: {},  # the vendor's client does
             judge=self._judge,
-            pacer=Pacer(requests_per_second, sleep),
-            concurrency=1,
-            sleep=sleep,
+            traffic=self.traffic,
             request_id_header="X-HubSpot-Correlation-Id",
             transport=self._transport,
         )
@@ -341,8 +350,7 @@ class HubspotApi:
                 "properties": list(properties),
                 "limit": SEARCH_LIMIT,
             }
-            self._searches.wait()
-            answer, found = self._post(path, body, _Searched)
+            answer, found = self._post(path, body, _Searched, counted=self._searches)
             ids = [int(one.id) for one in found.results]
             if any(one <= before for before, one in zip([int(last), *ids], ids, strict=False)):
                 raise SourceSchemaError(
@@ -368,11 +376,14 @@ class HubspotApi:
         if archived:
             path += "?archived=true"
         names = list(properties)
-        for chunk in chunks(ids, BATCH_LIMIT):
+
+        def read(chunk: list[str]) -> tuple[Answer, list[Record], list[str]]:
             body = {"inputs": [{"id": one} for one in chunk], "properties": names}
-            answer, found = self._post(path, body, _Batch, lambda it, of=chunk: _explained(it, of))
+            answer, found = self._post(path, body, _Batch, lambda it: _explained(it, chunk))
             there = {one.id for one in found.results}
-            yield answer, found.results, [one for one in chunk if one not in there]
+            return answer, found.results, [one for one in chunk if one not in there]
+
+        return each(read, chunks(ids, BATCH_LIMIT), CONCURRENCY)
 
     def associations(
         self, left: str, right: str, ids: Iterable[str]
@@ -382,7 +393,8 @@ class HubspotApi:
         The lists inside of records end after 100 (airbyte#56447), so they are never used.
         """
         path = f"/crm/associations/{API_VERSION}/{left}/{right}/batch/read"
-        for chunk in chunks(ids, ASSOCIATION_LIMIT):  # more are an error (airbyte#48834)
+
+        def read(chunk: list[str]) -> Iterator[tuple[Answer, dict[str, list[str]]]]:
             inputs: list[dict[str, str]] = [{"id": one} for one in chunk]
             while inputs:
                 asked = [one["id"] for one in inputs]
@@ -402,16 +414,28 @@ class HubspotApi:
                     if one.paging is not None and one.paging.next is not None
                 ]
 
+        # More at a time are an error (airbyte#48834).
+        return in_order(read, chunks(ids, ASSOCIATION_LIMIT), CONCURRENCY)
+
     def splits(self, deals: Iterable[str]) -> Iterator[tuple[Answer, int]]:
         """The splits of deals, and of how many; deals that are not split are left out."""
-        for chunk in chunks(deals, BATCH_LIMIT):
+        path = f"/deal-splits/{API_VERSION}/batch/read"
+
+        def read(chunk: list[str]) -> tuple[Answer, int]:
             body = {"inputs": [{"id": one} for one in chunk]}
-            path = f"/deal-splits/{API_VERSION}/batch/read"
             answer, found = self._post(path, body, _Batch)
-            yield answer, len(found.results)
+            return answer, len(found.results)
+
+        return each(read, chunks(deals, BATCH_LIMIT), CONCURRENCY)
 
     def _post(
-        self, path: str, body: dict[str, Any], shape: type[T], complete: Any = None
+        self,
+        path: str,
+        body: dict[str, Any],
+        shape: type[T],
+        complete: Any = None,
+        *,
+        counted: Window | None = None,
     ) -> tuple[Answer, T]:
         """A POST that reads; `complete` raises `ValueError` for an answer that lacks something."""
         reader = json_reader(shape)
@@ -422,7 +446,8 @@ class HubspotApi:
                 complete(found)
             return found
 
-        return self._rest.call("POST", path, read, body=msgspec.json.encode(body))
+        sent = msgspec.json.encode(body)
+        return self._rest.call("POST", path, read, body=sent, counted=counted)
 
     # -- what an answer means ----------------------------------------------------------------
 
@@ -478,11 +503,10 @@ class HubspotApi:
         return datetime.combine(tomorrow, time(), self._zone)
 
 
-def chunks(ids: Iterable[str], size: int) -> Iterator[list[str]]:
+def chunks(ids: Iterable[str], size: int) -> list[list[str]]:
     """Ids in their order, without repetitions, so many at a time."""
     distinct = list(dict.fromkeys(ids))
-    for start in range(0, len(distinct), size):
-        yield distinct[start : start + size]
+    return [distinct[start : start + size] for start in range(0, len(distinct), size)]
 
 
 def _explained(found: _Batch, asked: list[str]) -> None:

@@ -10,20 +10,16 @@ integration user, whose distance to UTC is measured once per client. The text of
 
 import logging
 import re
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
-import dagster as dg
 import pyarrow as pa
 
 from resources import netsuite_queries as queries
-from resources.client import IDS, Connection
+from resources.at_once import each, in_order, pause
+from resources.client import IDS, ConnectedClient, Connection
 from resources.http import Sleep
 from resources.netsuite_api import (
     API_VERSION,
@@ -47,7 +43,6 @@ from revrec_pipeline.mapping.netsuite import (
     NetsuiteSettings,
 )
 from revrec_pipeline.periods import first_day, next_period
-from revrec_pipeline.settings import Settings
 
 #: More rows than this a query never returns, on however many pages.
 ROW_CAP = 100_000
@@ -78,7 +73,7 @@ class _Parts:
     modified: dict[str, str]  # transaction → the newest stamp of its lines
 
 
-class NetsuiteClient:
+class NetsuiteClient(ConnectedClient[NetsuiteApi]):
     """Invoices, credits and, where asked for, sales orders of one account."""
 
     source: ClassVar[str] = SOURCE
@@ -94,28 +89,15 @@ class NetsuiteClient:
         *,
         timezone: str,
         settings: NetsuiteSettings,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         del timezone  # transaction dates have no zone, and are not shifted
         self._account = secrets.realm
         self._settings = settings
         self._objects = (INVOICE, CREDIT, ORDER) if settings.sales_orders else (INVOICE, CREDIT)
         self._api = NetsuiteApi(secrets, concurrency=settings.concurrency, sleep=sleep)
-        self._workers = ThreadPoolExecutor(settings.concurrency, thread_name_prefix=SOURCE)
         self._selection: queries.Selection | None = None
         self._offset: timedelta | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._workers.shutdown(cancel_futures=True)
-        self._api.close()
 
     # -- who and when ------------------------------------------------------------------------
 
@@ -194,19 +176,26 @@ class NetsuiteClient:
     def listing(self, period: str) -> Iterator[Page]:
         """All transactions dated in the month, with all lines."""
         select = self._usable().headers()
-        for name in self._objects:
-            where = _in_month(name, period)
-            yield from self._documents(name, self._by_key(select, where, "t.id", _id))
+
+        def headers(name: str) -> Iterator[tuple[str, Answer, list[Row]]]:
+            for answer, rows in self._by_key(select, _in_month(name, period), "t.id", _id):
+                yield name, answer, rows
+
+        yield from self._documents(headers)
 
     def ids(self, period: str) -> Iterator[pa.RecordBatch]:
         """The ids of all transactions dated in the month."""
-        for name in self._objects:
-            select = "SELECT t.id AS id FROM transaction t"
+        select = "SELECT t.id AS id FROM transaction t"
+
+        def listed(name: str) -> Iterator[tuple[str, list[Row]]]:
             for _, rows in self._by_key(select, _in_month(name, period), "t.id", _id):
-                columns = [[name] * len(rows), [row.id for row in rows]]
-                yield pa.RecordBatch.from_arrays(
-                    [pa.array(column, pa.string()) for column in columns], schema=IDS
-                )
+                yield name, rows
+
+        for name, rows in in_order(listed, self._objects, self._settings.concurrency):
+            columns = [[name] * len(rows), [row.id for row in rows]]
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(column, pa.string()) for column in columns], schema=IDS
+            )
 
     # -- a window ----------------------------------------------------------------------------
 
@@ -218,9 +207,13 @@ class NetsuiteClient:
         """
         selection = self._usable()
         yield from self._deletions(since, until)
-        for name in self._objects:
+
+        def headers(name: str) -> Iterator[tuple[str, Answer, list[Row]]]:
             changed = sorted(self._changed(selection, name, since, until), key=int)
-            yield from self._documents(name, self._by_ids(selection.headers(), changed))
+            for answer, rows in self._by_ids(selection.headers(), changed):
+                yield name, answer, rows
+
+        yield from self._documents(headers)
 
     def _by_ids(self, select: str, ids: list[str]) -> Iterator[tuple[Answer, list[Row]]]:
         for start in range(0, len(ids), IDS_PER_QUERY):
@@ -230,13 +223,14 @@ class NetsuiteClient:
     def _changed(
         self, selection: queries.Selection, name: str, since: datetime, until: datetime
     ) -> set[str]:
-        changed: set[str] = set()
-        for joins, stamp in selection.changed():
+        def of(watched: tuple[str, str]) -> set[str]:
+            joins, stamp = watched
             where = f"t.type IN ({queries.types_of(name)}) AND {self._window(stamp, since, until)}"
             select = f"SELECT DISTINCT t.id AS id FROM transaction t{joins}"
-            for _, rows in self._by_key(select, where, "t.id", _id):
-                changed.update(row.id for row in rows)
-        return changed
+            return {row.id for _, rows in self._by_key(select, where, "t.id", _id) for row in rows}
+
+        watched = list(selection.changed())
+        return set().union(*each(of, watched, self._settings.concurrency))
 
     def _window(self, stamp: str, since: datetime, until: datetime) -> str:
         """The stamp is in the window, to the second: airbyte#79653 cut stamps to days."""
@@ -280,23 +274,23 @@ class NetsuiteClient:
 
     # -- documents ---------------------------------------------------------------------------
 
-    def _documents(self, name: str, pages: Iterable[tuple[Answer, list[Row]]]) -> Iterator[Page]:
-        """Pages of headers, each followed by all that belongs to its documents.
+    def _documents(
+        self, headers: Callable[[str], Iterator[tuple[str, Answer, list[Row]]]]
+    ) -> Iterator[Page]:
+        """Pages of headers of all kinds, each followed by all that belongs to its documents.
 
-        While headers are read on, the workers read lines; a few pages at a time are held.
+        While headers are read on, lines are read; a few pages at a time are held.
         """
-        waiting: deque[tuple[Answer, list[Row], Future[_Parts]]] = deque()
-        for answer, headers in pages:
-            waiting.append((answer, headers, self._workers.submit(self._parts, headers)))
-            if len(waiting) > self._settings.concurrency:
-                yield from self._landed(name, *waiting.popleft())
-        while waiting:
-            yield from self._landed(name, *waiting.popleft())
+        at_once = self._settings.concurrency
+        pages = in_order(headers, self._objects, at_once)
+        for (name, answer, rows), parts in each(
+            lambda page: (page, self._parts(page[2])), pages, at_once
+        ):
+            yield from self._landed(name, answer, rows, parts)
 
     def _landed(
-        self, name: str, answer: Answer, headers: list[Row], future: Future[_Parts]
+        self, name: str, answer: Answer, headers: list[Row], parts: _Parts
     ) -> Iterator[Page]:
-        parts = future.result()
         versions = [
             # Headers and lines are saved independently of each other.
             self._utc(answer, max(row.modified, parts.modified.get(row.id, "")))
@@ -312,18 +306,26 @@ class NetsuiteClient:
         """Lines, links and voiding journals of some documents."""
         selection = self._usable()
         ids = [row.id for row in headers]
-        pages: list[Page] = []
         modified: dict[str, str] = {}
         if not ids:
-            return _Parts(pages, modified)
+            return _Parts([], modified)
+        parts: tuple[Callable[[], list[Page]], ...] = (
+            lambda: self._lines(ids, modified),
+            lambda: self._listed(LINK, selection.links, ids),
+            lambda: self._listed(VOID, selection.voids, ids),
+        )
+        found = each(lambda part: part(), parts, self._settings.concurrency)
+        return _Parts([page for pages in found for page in pages], modified)
+
+    def _lines(self, ids: list[str], modified: dict[str, str]) -> list[Page]:
+        """The lines of some documents; `modified` learns the newest stamp of each one's."""
         where = f"tl.transaction IN ({', '.join(ids)})"
-        for answer, rows in self._by_key(selection.lines(), where, "tl.uniquekey", _key):
+        pages = []
+        for answer, rows in self._by_key(self._usable().lines(), where, "tl.uniquekey", _key):
             pages.append(_page(LINE, answer, len(rows)))
             for row in rows:
                 modified[row.transaction] = max(modified.get(row.transaction, ""), row.modified)
-        pages += self._listed(LINK, selection.links, ids)
-        pages += self._listed(VOID, selection.voids, ids)
-        return _Parts(pages, modified)
+        return pages
 
     def _listed(
         self, name: str, query: Callable[[str], str | None], ids: Sequence[str]
@@ -446,31 +448,4 @@ def _page(name: str, answer: Answer, records: int, keys: pa.RecordBatch | None =
         records=records,
         keys=keys,
         request_id=answer.request_id,
-    )
-
-
-class NetsuiteResource(dg.ConfigurableResource["NetsuiteResource"]):
-    """NetSuite for Dagster; secrets are read from the environment when a client is asked for."""
-
-    timezone: str
-    settings: dict[str, Any]
-
-    def client(self) -> NetsuiteClient:
-        """A client of the account that the environment names."""
-        return NetsuiteClient(
-            NetsuiteSecrets.from_env(),
-            timezone=self.timezone,
-            settings=NetsuiteSettings.model_validate(self.settings),
-        )
-
-
-def resource(settings: Settings) -> NetsuiteResource:
-    """The resource for these settings.
-
-    Only what somebody has set is passed on: a column that is a default may be missing in the
-    account, one that was configured may not.
-    """
-    return NetsuiteResource(
-        timezone=settings.site.timezone,
-        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
     )

@@ -33,6 +33,7 @@ from resources.rest import (
     Verdict,
     json_reader,
 )
+from resources.traffic import Traffic
 from revrec_pipeline.errors import (
     SettingsError,
     SourceAuthError,
@@ -235,6 +236,7 @@ class NetsuiteApi:
     def __init__(self, secrets: NetsuiteSecrets, *, concurrency: int, sleep: Sleep) -> None:
         self._origin = secrets.origin
         self._login = _way_in(secrets, sleep)
+        self.traffic = Traffic(concurrency, sleep=sleep)
         self._api = RestApi(
             SOURCE,
             secrets.origin,
@@ -242,8 +244,7 @@ class NetsuiteApi:
             authorize=self._login.headers,
             judge=self._judge,
             expired=self._login.expired,
-            concurrency=concurrency,
-            sleep=sleep,
+            traffic=self.traffic,
             read_timeout=_READ_TIMEOUT,
         )
 
@@ -367,8 +368,7 @@ class _Tokens:
             api_url=secrets.api_url,
             authorize=lambda _method, _url: {},
             judge=_judge_login,
-            concurrency=1,
-            sleep=sleep,
+            traffic=Traffic(1, sleep=sleep),
         )
 
     def headers(self, _method: str, _url: str) -> Mapping[str, str]:

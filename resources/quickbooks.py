@@ -8,24 +8,19 @@ from queries and only change data capture tells of it, for 30 days. What the fie
 
 import logging
 import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Self
 
-import dagster as dg
 import msgspec
 import pyarrow as pa
 
-from resources.client import IDS, Connection
+from resources.at_once import each, pause
+from resources.client import IDS, ConnectedClient, Connection, Surroundings
 from resources.http import Sleep
-from resources.quickbooks_api import API_VERSION, QuickbooksApi
+from resources.quickbooks_api import API_VERSION, CONCURRENCY, QuickbooksApi
 from resources.quickbooks_login import SOURCE, QuickbooksSecrets
 from resources.rest import Answer
-from resources.stores import LedgerResource
 from revrec_pipeline.errors import SourceSchemaError
 from revrec_pipeline.lake import KEYS, Page
 from revrec_pipeline.ledger import Ledger
@@ -37,7 +32,6 @@ from revrec_pipeline.mapping.quickbooks import (
     document_id,
 )
 from revrec_pipeline.periods import first_day, next_period
-from revrec_pipeline.settings import Settings
 
 #: The most that a page may have.
 PAGE_SIZE = 1000
@@ -50,6 +44,12 @@ CAPTURE_SIZE = 1000
 #: Above every SyncToken: a deletion comes after the last edit, even within one second.
 _DELETED = "9999999999"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+#: What queries call the raw objects.
+_ENTITIES = {name: form.entity for name, form in FORMS.items()} | {
+    ITEM: "Item",
+    TAX_RATE: "TaxRate",
+}
 
 _NOTHING = msgspec.Raw()
 
@@ -138,7 +138,7 @@ class _PreferencesQueried(msgspec.Struct):
     QueryResponse: _PreferencesFound
 
 
-class QuickbooksClient:
+class QuickbooksClient(ConnectedClient[QuickbooksApi]):
     """Sales forms of one company."""
 
     source: ClassVar[str] = SOURCE
@@ -146,30 +146,25 @@ class QuickbooksClient:
     lag: ClassVar[timedelta] = timedelta(seconds=30)
     lookback: ClassVar[timedelta] = timedelta(minutes=15)
 
+    @classmethod
+    def _made(
+        cls, secrets: QuickbooksSecrets, settings: QuickbooksSettings, surroundings: Surroundings
+    ) -> Self:
+        return cls(secrets, open_ledger=surroundings.open_ledger, settings=settings)
+
     def __init__(
         self,
         secrets: QuickbooksSecrets,
         *,
         open_ledger: Callable[[], Ledger],
         settings: QuickbooksSettings,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         self._settings = settings
         self._realm = secrets.realm_id
         self._api = QuickbooksApi(
             secrets, open_ledger, requests_per_second=settings.requests_per_second, sleep=sleep
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._api.close()
 
     # -- who and when ------------------------------------------------------------------------
 
@@ -206,20 +201,20 @@ class QuickbooksClient:
 
     def listing(self, period: str) -> Iterator[Page]:
         """All sales forms dated in the month."""
-        for name in FORMS:
-            yield from self._documents(name, _dated_in(period))
+        yield from self._documents(_dated_in(period))
         yield from self._lists()
 
     def ids(self, period: str) -> Iterator[pa.RecordBatch]:
         """The ids of what `listing` brings."""
-        for name, form in FORMS.items():
-            where = _dated_in(period)
-            for _, found in self._pages(form.entity, "Id", where, self._count(form.entity, where)):
-                ids = [document_id(name, one.Id) for one in _read(found, form.entity, _Identified)]
-                yield pa.RecordBatch.from_arrays(
-                    [pa.array([name] * len(ids), pa.string()), pa.array(ids, pa.string())],
-                    schema=IDS,
-                )
+        where = _dated_in(period)
+        counts = self._counts(FORMS, where)
+        for name, _, found in self._pages(counts, "Id", where):
+            entity = FORMS[name].entity
+            ids = [document_id(name, one.Id) for one in _read(found, entity, _Identified)]
+            yield pa.RecordBatch.from_arrays(
+                [pa.array([name] * len(ids), pa.string()), pa.array(ids, pa.string())],
+                schema=IDS,
+            )
 
     # -- a window ----------------------------------------------------------------------------
 
@@ -233,8 +228,7 @@ class QuickbooksClient:
             f"MetaData.LastUpdatedTime >= '{_instant(since)}' "
             f"AND MetaData.LastUpdatedTime < '{_instant(until)}'"
         )
-        for name in FORMS:
-            yield from self._documents(name, where)
+        yield from self._documents(where)
         reliable = self.server_time() - CAPTURED
         if since < reliable:
             _log.warning(
@@ -280,8 +274,8 @@ class QuickbooksClient:
 
     # -- documents ---------------------------------------------------------------------------
 
-    def _documents(self, name: str, where: str) -> Iterator[Page]:
-        """The pages of a kind of document.
+    def _documents(self, where: str) -> Iterator[Page]:
+        """The pages of all kinds of documents.
 
         Pages are positions in a set that lives on: a form that is added, or leaves the set, moves
         the ones after it. So what came is compared with the count before and after, and read again.
@@ -289,33 +283,43 @@ class QuickbooksClient:
         Raises:
             SourceSchemaError: it came out differently each time.
         """
-        entity = FORMS[name].entity
+        wanted = list(FORMS)
         for _ in range(_READS):
-            count = self._count(entity, where)
-            seen: set[str] = set()
-            pages = 0
-            for answer, found in self._pages(entity, "*", where, count):
-                documents = _read(found, entity, _Document)
-                seen.update(one.Id for one in documents)
-                pages += 1
+            counts = self._counts(wanted, where)
+            seen: dict[str, set[str]] = {name: set() for name in counts}
+            pages = dict.fromkeys(counts, 0)
+            for name, answer, found in self._pages(counts, "*", where):
+                documents = _read(found, FORMS[name].entity, _Document)
+                seen[name].update(one.Id for one in documents)
+                pages[name] += 1
                 yield _page(name, answer, len(documents), [_key(answer, one) for one in documents])
             # One page is one moment; only between pages can something get lost.
-            after = self._count(entity, where) if pages > 1 else count
-            if count == after == len(seen):
+            after = counts | self._counts([name for name in pages if pages[name] > 1], where)
+            wanted = [name for name in counts if not counts[name] == after[name] == len(seen[name])]
+            if not wanted:
                 return
-            _log.warning(
-                "quickbooks: %d %s objects came, %d were counted before and %d after; reading them "
-                "again",
-                len(seen),
-                entity,
-                count,
-                after,
-            )
+            for name in wanted:
+                _log.warning(
+                    "quickbooks: %d %s objects came, %d were counted before and %d after; reading "
+                    "them again",
+                    len(seen[name]),
+                    FORMS[name].entity,
+                    counts[name],
+                    after[name],
+                )
+        name = wanted[0]
         raise SourceSchemaError(
             SOURCE,
-            f"{len(seen)} of {count} {entity} objects came, and so {_READS} times, for: {where}",
+            f"{len(seen[name])} of {counts[name]} {FORMS[name].entity} objects came, and so "
+            f"{_READS} times, for: {where}",
             retryable=True,
         )
+
+    def _counts(self, names: Iterable[str], where: str) -> dict[str, int]:
+        """How many objects there are of each kind."""
+        asked = list(names)
+        counts = each(lambda name: self._count(_ENTITIES[name], where), asked, CONCURRENCY)
+        return dict(zip(asked, counts, strict=True))
 
     def _count(self, entity: str, where: str) -> int:
         query = f"SELECT COUNT(*) FROM {entity} WHERE {where}"
@@ -325,33 +329,36 @@ class QuickbooksClient:
         return found.QueryResponse.totalCount
 
     def _pages(
-        self, entity: str, fields: str, where: str, count: int
-    ) -> Iterator[tuple[Answer, _Found]]:
-        """So many objects, page by page; a page past the end has no entity at all."""
-        start = 1
-        while start <= count:
+        self, counts: Mapping[str, int], fields: str, where: str
+    ) -> Iterator[tuple[str, Answer, _Found]]:
+        """So many objects of each kind; a page past the end of the set has no entity at all."""
+
+        def ask(position: tuple[str, int]) -> tuple[str, Answer, _Found]:
+            name, start = position
             query = (
-                f"SELECT {fields} FROM {entity} WHERE {where} ORDERBY Id "
+                f"SELECT {fields} FROM {_ENTITIES[name]} WHERE {where} ORDERBY Id "
                 f"STARTPOSITION {start} MAXRESULTS {PAGE_SIZE}"
             )
             answer, found = self._api.get("query", _Queried, query=query)
-            came = len(_read(found.QueryResponse, entity, msgspec.Raw))
-            if not came:
-                return
-            yield answer, found.QueryResponse
-            start += came
+            return name, answer, found.QueryResponse
+
+        positions = [
+            (name, start) for name in counts for start in range(1, counts[name] + 1, PAGE_SIZE)
+        ]
+        for name, answer, found in each(ask, positions, CONCURRENCY):
+            if _read(found, _ENTITIES[name], msgspec.Raw):
+                yield name, answer, found
 
     def _lists(self) -> Iterator[Page]:
         """Items and tax rates, inactive ones too, where the settings need them."""
-        wanted = [
-            (ITEM, "Item", self._settings.product_id_field is not None),
-            (TAX_RATE, "TaxRate", self._settings.tax_enabled),
-        ]
-        for name, entity, needed in wanted:
-            if needed:
-                where = "Active IN (true, false)"
-                for answer, found in self._pages(entity, "*", where, self._count(entity, where)):
-                    yield _page(name, answer, len(_read(found, entity, msgspec.Raw)), None)
+        needed = {
+            ITEM: self._settings.product_id_field is not None,
+            TAX_RATE: self._settings.tax_enabled,
+        }
+        where = "Active IN (true, false)"
+        counts = self._counts([name for name in needed if needed[name]], where)
+        for name, answer, found in self._pages(counts, "*", where):
+            yield _page(name, answer, len(_read(found, _ENTITIES[name], msgspec.Raw)), None)
 
 
 def _dated_in(period: str) -> str:
@@ -434,39 +441,4 @@ def _page(name: str, answer: Answer, records: int, keys: list[_Key] | None) -> P
         records=records,
         keys=batch,
         request_id=answer.request_id,
-    )
-
-
-class QuickbooksResource(dg.ConfigurableResource["QuickbooksResource"]):
-    """QuickBooks for Dagster; secrets are read from the environment when a client is asked for.
-
-    The ledger keeps the tokens. Its URL may hold a password: give it as `EnvVar`.
-    """
-
-    ledger_url: str
-    #: The home, where the ledger is a file in it.
-    home: str | None = None
-    settings: dict[str, Any]
-
-    def client(self) -> QuickbooksClient:
-        """A client of the company that the environment names."""
-        url = self.ledger_url
-        if isinstance(url, dg.EnvVar):  # outside of Dagster nobody has resolved it
-            url = url.get_value() or ""
-        if self.home is not None:
-            with suppress(OSError):  # opening the ledger says it better
-                Path(self.home).mkdir(parents=True, exist_ok=True)
-        return QuickbooksClient(
-            QuickbooksSecrets.from_env(),
-            open_ledger=LedgerResource(url=url).open,
-            settings=QuickbooksSettings.model_validate(self.settings),
-        )
-
-
-def resource(settings: Settings) -> QuickbooksResource:
-    """The resource for these settings."""
-    return QuickbooksResource(
-        ledger_url=dg.EnvVar("REVREC_LEDGER_URL") if settings.ledger_url else settings.ledger,
-        home=None if settings.ledger_url else str(settings.home),
-        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
     )

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from resources.http import Pacer, Sleep, retry_after
+from resources.http import Sleep, retry_after
 from resources.quickbooks_login import SOURCE, Login, QuickbooksSecrets
 from resources.rest import PASSING, Answer, Expired, Passing, Received, RestApi, Verdict
+from resources.traffic import Traffic, Window
 from revrec_pipeline.errors import SourceAuthError, SourceLimitError, SourceSchemaError
 from revrec_pipeline.ledger import Ledger
 
@@ -22,6 +23,8 @@ API_VERSION = "75"
 ORIGIN = "https://quickbooks.api.intuit.com"
 #: Requests in flight. Newer pages of Intuit's say 40, older ones 10 for a company and an app.
 CONCURRENCY = 10
+#: Requests that a company may be sent in a minute, by all apps.
+PER_MINUTE = 500
 #: A throttled app is let in again after a minute; there is not always a Retry-After.
 THROTTLE_PAUSE = 60.0
 _THROTTLED = "3001"
@@ -57,6 +60,12 @@ class QuickbooksApi:
     ) -> None:
         self._realm = secrets.realm_id
         self._login = Login(secrets, open_ledger, sleep=sleep)
+        self.traffic = Traffic(
+            CONCURRENCY,
+            Window.per_second(requests_per_second, sleep),
+            Window(PER_MINUTE, 60, sleep),
+            sleep=sleep,
+        )
         self._rest = RestApi(
             SOURCE,
             ORIGIN,
@@ -64,9 +73,7 @@ class QuickbooksApi:
             authorize=self._authorize,
             judge=self._judge,
             expired=self._login.refused,
-            pacer=Pacer(requests_per_second, sleep),
-            concurrency=CONCURRENCY,
-            sleep=sleep,
+            traffic=self.traffic,
             request_id_header="intuit_tid",
         )
 

@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from resources.http import Sleep
 from resources.rest import PASSING, Passing, Received, RestApi, Token, Verdict, json_reader
+from resources.traffic import Traffic
 from revrec_pipeline.errors import (
     SettingsError,
     SourceAuthError,
@@ -120,8 +121,7 @@ class Login:
                 "Accept": "application/json",
             },
             judge=_judge,
-            concurrency=1,
-            sleep=sleep,
+            traffic=Traffic(1, sleep=sleep),
             request_id_header="intuit_tid",
             read_timeout=_READ_TIMEOUT,
         )

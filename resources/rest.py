@@ -20,13 +20,11 @@ import urllib3
 from resources.http import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
-    Pacer,
-    Retry,
-    Sleep,
     at_origin,
     retry_after,
     server_time,
 )
+from resources.traffic import Retry, Traffic, Window
 from revrec_pipeline.errors import (
     SourceError,
     SourceSchemaError,
@@ -138,7 +136,7 @@ class RestApi:
 
     `origin` is the vendor's; `api_url`, when set, is where every request goes instead. `judge`
     reads status, headers and body of every answer. `expired` is told that a token was refused.
-    `pacer` spaces requests where the vendor limits a rate; else only `concurrency` limits them.
+    `traffic` says how many requests may be in flight and at what pace.
     """
 
     def __init__(
@@ -150,9 +148,7 @@ class RestApi:
         authorize: Authorize,
         judge: Callable[[str, Received], Verdict],
         expired: Callable[[], None] = lambda: None,
-        pacer: Pacer | None = None,
-        concurrency: int,
-        sleep: Sleep,
+        traffic: Traffic,
         request_id_header: str | None = None,
         transport: Transport | None = None,
         read_timeout: float = READ_TIMEOUT,
@@ -163,12 +159,10 @@ class RestApi:
         self._authorize = authorize
         self._judge = judge
         self._expired = expired
-        self._sleep = sleep
-        self._pacer = pacer
-        self._flight = threading.Semaphore(concurrency)
+        self._traffic = traffic
         self._request_id_header = request_id_header
         self._pool = urllib3.PoolManager(
-            maxsize=concurrency,
+            maxsize=traffic.concurrency,
             retries=False,
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read_timeout),
         )
@@ -192,12 +186,14 @@ class RestApi:
         body: Body = None,
         headers: Mapping[str, str] | None = None,
         name: str | None = None,
+        counted: Window | None = None,
     ) -> tuple[Answer, T]:
         """One request that reads: the answer, and of its body what `read` makes of it.
 
         `target` is a path with its query, or a full URL that the vendor gave. `name` is what the
         log and the lake call the request, where the path alone does not say it (a query in a body).
-        A body that cannot be read (`read` raises `ValueError`) is asked for again.
+        A body that cannot be read (`read` raises `ValueError`) is asked for again. `counted` is a
+        limit of the vendor's that counts only some requests, this one among them.
 
         Raises:
             SourceError: any failure that stays, after the retries that it deserves.
@@ -205,7 +201,7 @@ class RestApi:
         url = target if "://" in target else f"{self._origin}{target}"
         path = urlsplit(url).path
         for attempt in range(1, BODY_ATTEMPTS + 1):
-            received = self._receive(method, url, body, headers or {})
+            received = self._receive(method, url, body, headers or {}, counted)
             try:
                 return self._answer(name or _readable(method, url), received), read(received)
             except ValueError as error:
@@ -229,51 +225,60 @@ class RestApi:
             received.headers.get(header) if header else None,
         )
 
-    def _receive(self, method: str, url: str, body: Body, headers: Mapping[str, str]) -> Received:
+    def _receive(
+        self,
+        method: str,
+        url: str,
+        body: Body,
+        headers: Mapping[str, str],
+        counted: Window | None,
+    ) -> Received:
         """A successful answer, after waiting out limits, outages and broken connections."""
         request = f"{method} {urlsplit(url).path}"
-        retry = Retry(self._source, request, _log, self._sleep)
-        renewed = False
-        tries = 0
-        while True:
-            tries += 1
-            if self._pacer:
-                self._pacer.wait()
-            own = {"Accept-Encoding": "gzip", **headers, **self._authorize(method, url)}
-            sent = body() if callable(body) else body
-            try:
-                with self._flight:
-                    received = self._transport(method, at_origin(url, self._api_url), own, sent)
-            except BrokenConnectionError as error:
-                if not retry.wait(str(error)):
-                    raise SourceTimeoutError(
-                        self._source, f"{request} failed on every try, last because {error}"
-                    ) from error
-                continue
-            verdict = self._judge(request, received)
-            if renewed and isinstance(verdict, Expired) and verdict.otherwise is not None:
-                verdict = verdict.otherwise
-            match verdict:
-                case None:
-                    return received
-                case Expired(reason) if not renewed:
-                    _log.info("%s: %s: %s; logging in again", self._source, request, reason)
-                    self._expired()
-                    renewed = True
-                case Expired(reason):
-                    raise SourceError(
-                        self._source,
-                        f"{request}: {reason}, also right after logging in",
-                        code="SYNC_AUTH",
-                    )
-                case Passing(reason, otherwise, wait, most):
-                    asked = retry_after(received.headers) if wait is None else wait
-                    if tries == most or not retry.wait(reason, asked):
-                        raise otherwise or SourceTimeoutError(
-                            self._source, f"{request} failed on every try, last because {reason}"
+        windows = (counted,) if counted else ()
+        with Retry(self._source, request, _log, self._traffic) as retry:
+            renewed = False
+            tries = 0
+            while True:
+                tries += 1
+                try:
+                    with retry.turn(*windows):
+                        # Only now: a signature names the second, and tokens end while one waits.
+                        own = {"Accept-Encoding": "gzip", **headers}
+                        own |= self._authorize(method, url)
+                        sent = body() if callable(body) else body
+                        received = self._transport(method, at_origin(url, self._api_url), own, sent)
+                except BrokenConnectionError as error:
+                    if not retry.wait(str(error)):
+                        raise SourceTimeoutError(
+                            self._source, f"{request} failed on every try, last because {error}"
+                        ) from error
+                    continue
+                verdict = self._judge(request, received)
+                if renewed and isinstance(verdict, Expired) and verdict.otherwise is not None:
+                    verdict = verdict.otherwise
+                match verdict:
+                    case None:
+                        return received
+                    case Expired(reason) if not renewed:
+                        _log.info("%s: %s: %s; logging in again", self._source, request, reason)
+                        self._expired()
+                        renewed = True
+                    case Expired(reason):
+                        raise SourceError(
+                            self._source,
+                            f"{request}: {reason}, also right after logging in",
+                            code="SYNC_AUTH",
                         )
-                case SourceError() as final:
-                    raise final
+                    case Passing(reason, otherwise, wait, most):
+                        asked = retry_after(received.headers) if wait is None else wait
+                        if tries == most or not retry.wait(reason, asked):
+                            raise otherwise or SourceTimeoutError(
+                                self._source,
+                                f"{request} failed on every try, last because {reason}",
+                            )
+                    case SourceError() as final:
+                        raise final
 
     def transport(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None

@@ -8,20 +8,16 @@ the choice of fields in `sage_intacct_fields`.
 """
 
 import logging
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from itertools import islice
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 from xml.etree.ElementTree import Element
 
-import dagster as dg
 import pyarrow as pa
 
-from resources.client import IDS, Connection
+from resources.at_once import each, in_order, pause
+from resources.client import IDS, ConnectedClient, Connection
 from resources.http import Sleep
 from resources.rest import Answer
 from resources.sage_intacct_api import (
@@ -48,7 +44,6 @@ from revrec_pipeline.mapping.sage_intacct_settings import (
     SageIntacctSettings,
 )
 from revrec_pipeline.periods import first_day, next_period
-from revrec_pipeline.settings import Settings
 
 #: The largest page of a query.
 PAGE_SIZE = 2000
@@ -72,14 +67,7 @@ _NAMES = {
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Pull:
-    """What one listing or window has brought."""
-
-    lines_of: set[str] = field(default_factory=set)  # documents whose lines are there
-
-
-class SageIntacctClient:
+class SageIntacctClient(ConnectedClient[IntacctApi]):
     """Invoices, adjustments and orders of one company, or of one entity of it."""
 
     source: ClassVar[str] = SOURCE
@@ -95,27 +83,14 @@ class SageIntacctClient:
         *,
         timezone: str,
         settings: SageIntacctSettings,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         del timezone  # document dates have no zone, and are not shifted
         self._secrets = secrets
         self._settings = settings
         self._api = IntacctApi(secrets, concurrency=settings.concurrency, sleep=sleep)
-        self._workers = ThreadPoolExecutor(settings.concurrency, thread_name_prefix=SOURCE)
         self._selected: Selection | None = None
         self._formats: Formats | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._workers.shutdown(cancel_futures=True)
-        self._api.close()
 
     # -- who and when ------------------------------------------------------------------------
 
@@ -127,7 +102,7 @@ class SageIntacctClient:
         """
         self._user_formats()
         missing = []
-        for name in (*(OBJECTS[each] for each in read_objects(self._settings)), _AUDIT):
+        for name in (*(OBJECTS[raw] for raw in read_objects(self._settings)), _AUDIT):
             try:
                 self._probe(name)
             except SourceAuthError:
@@ -179,25 +154,19 @@ class SageIntacctClient:
 
     def listing(self, period: str) -> Iterator[Page]:
         """Every document dated in the month, with all lines."""
-        pull = _Pull()
-        for kind in self._settings.kinds:
-            yield from self._documents(kind, _dated_in(period), pull)
+        yield from self._documents(_dated_in(period))
 
     def ids(self, period: str) -> Iterator[pa.RecordBatch]:
         """The RECORDNO of every document dated in the month."""
-        for kind in self._settings.kinds:
-            for document in self._definitions(kind):
-                for _, records in self._pages(
-                    OBJECTS[kind], ("RECORDNO",), _dated_in(period), document
-                ):
-                    numbers = [record["RECORDNO"] for record in records]
-                    yield pa.RecordBatch.from_arrays(
-                        [
-                            pa.array([kind] * len(numbers), pa.string()),
-                            pa.array(numbers, pa.string()),
-                        ],
-                        schema=IDS,
-                    )
+        for kind, _, _, records in self._listed(_dated_in(period), lambda _: ("RECORDNO",)):
+            numbers = [record["RECORDNO"] for record in records]
+            yield pa.RecordBatch.from_arrays(
+                [
+                    pa.array([kind] * len(numbers), pa.string()),
+                    pa.array(numbers, pa.string()),
+                ],
+                schema=IDS,
+            )
 
     # -- a window ----------------------------------------------------------------------------
 
@@ -209,16 +178,17 @@ class SageIntacctClient:
         """
         formats = self._user_formats()
         low, high = formats.written(since), formats.written(until)
-        for kind in self._settings.kinds:
-            yield from self._tombstones(kind, low, high)
+        yield from in_order(
+            lambda kind: self._tombstones(kind, low, high),
+            self._settings.kinds,
+            self._settings.concurrency,
+        )
         where = tag(
             "or",
             tag("and", *_between("WHENMODIFIED", low, high)),
             tag("and", compare("isnull", "WHENMODIFIED"), *_between("AUWHENCREATED", low, high)),
         )
-        pull = _Pull()
-        for kind in self._settings.kinds:
-            yield from self._documents(kind, where, pull)
+        yield from self._documents(where)
 
     def _tombstones(self, kind: str, low: str, high: str) -> Iterator[Page]:
         """What the audit history says was deleted; it only grows, so an offset does not shift."""
@@ -257,25 +227,46 @@ class SageIntacctClient:
         """The transaction definitions to ask for; order entry objects want one in each query."""
         return self._settings.documents if kind == ORDER else (None,)
 
-    def _documents(self, kind: str, where: str, pull: _Pull) -> Iterator[Page]:
+    def _documents(self, where: str) -> Iterator[Page]:
         """All pages of documents, each followed by the lines of its documents."""
-        fields = self._fields(kind)
-        for document in self._definitions(kind):
-            for answer, records in self._pages(OBJECTS[kind], fields, where, document):
-                yield self._page(kind, answer, [self._key(answer, record) for record in records])
-                numbers = [record["RECORDNO"] or "" for record in records]
-                yield from self._lines(LINES[kind], numbers, document, pull)
+        lines_of: set[str] = set()  # documents whose lines are there
+        for kind, document, answer, records in self._listed(where, self._fields):
+            yield self._page(kind, answer, [self._key(answer, record) for record in records])
+            name = LINES[kind]
+            numbers = [record["RECORDNO"] or "" for record in records]
+            missing = [number for number in numbers if f"{name} {number}" not in lines_of]
+            lines_of.update(f"{name} {number}" for number in numbers)
+            yield from self._lines(name, missing, document)
 
-    def _lines(
-        self, name: str, numbers: list[str], document: str | None, pull: _Pull
-    ) -> Iterator[Page]:
-        """All lines of these documents, as far as they are not there yet."""
-        waiting = iter([number for number in numbers if f"{name} {number}" not in pull.lines_of])
-        pull.lines_of.update(f"{name} {number}" for number in numbers)
-        chunks = iter(lambda: list(islice(waiting, DOCUMENTS_PER_QUERY)), [])
-        while batch := list(islice(chunks, self._settings.concurrency)):
-            for pages in self._workers.map(lambda keys: self._chunk(name, keys, document), batch):
-                yield from pages
+    def _listed(
+        self, where: str, fields: Callable[[str], tuple[str, ...]]
+    ) -> Iterator[tuple[str, str | None, Answer, list[Record]]]:
+        """All pages of documents with their kind and transaction definition, kinds side by side."""
+
+        def pages(
+            asked: tuple[str, str | None, tuple[str, ...]],
+        ) -> Iterator[tuple[str, str | None, Answer, list[Record]]]:
+            kind, document, names = asked
+            for answer, records in self._pages(OBJECTS[kind], names, where, document):
+                yield kind, document, answer, records
+
+        asked = [
+            (kind, document, fields(kind))
+            for kind in self._settings.kinds
+            for document in self._definitions(kind)
+        ]
+        return in_order(pages, asked, self._settings.concurrency)
+
+    def _lines(self, name: str, numbers: list[str], document: str | None) -> Iterator[Page]:
+        """All lines of these documents."""
+        chunks = [
+            numbers[start : start + DOCUMENTS_PER_QUERY]
+            for start in range(0, len(numbers), DOCUMENTS_PER_QUERY)
+        ]
+        for pages in each(
+            lambda keys: self._chunk(name, keys, document), chunks, self._settings.concurrency
+        ):
+            yield from pages
 
     def _chunk(self, name: str, numbers: list[str], document: str | None) -> list[Page]:
         where = compare("in", PARENT[name], *numbers)
@@ -422,27 +413,4 @@ def _page(name: str, answer: Answer, records: int, keys: pa.RecordBatch | None =
         records=records,
         keys=keys,
         format="xml",
-    )
-
-
-class SageIntacctResource(dg.ConfigurableResource["SageIntacctResource"]):
-    """Sage Intacct for Dagster; secrets are read from the environment when a client is made."""
-
-    timezone: str
-    settings: dict[str, Any]
-
-    def client(self) -> SageIntacctClient:
-        """A client of the company that the environment names."""
-        return SageIntacctClient(
-            SageIntacctSecrets.from_env(),
-            timezone=self.timezone,
-            settings=SageIntacctSettings.model_validate(self.settings),
-        )
-
-
-def resource(settings: Settings) -> SageIntacctResource:
-    """The resource for these settings."""
-    return SageIntacctResource(
-        timezone=settings.site.timezone,
-        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
     )

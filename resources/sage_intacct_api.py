@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from resources.http import Sleep
 from resources.rest import PASSING, Answer, Expired, Passing, Received, RestApi, Token, Verdict
+from resources.traffic import Traffic
 from revrec_pipeline.errors import (
     SettingsError,
     SourceAuthError,
@@ -289,14 +290,14 @@ class IntacctApi:
         self._session = Token(self._log_in)
         self._used = threading.local()  # the session that this thread's last request named
         self._endpoint = f"{ORIGIN}{GATEWAY}"
+        self.traffic = Traffic(concurrency, sleep=sleep)
         self._login = RestApi(
             SOURCE,
             ORIGIN,
             api_url=secrets.api_url,
             authorize=_content_type,
             judge=self._judge_login,
-            concurrency=1,
-            sleep=sleep,
+            traffic=Traffic(1, sleep=sleep),
         )
         self._api = RestApi(
             SOURCE,
@@ -305,8 +306,7 @@ class IntacctApi:
             authorize=_content_type,
             judge=self._judge,
             expired=lambda: self._session.forget(self._used.session),
-            concurrency=concurrency,
-            sleep=sleep,
+            traffic=self.traffic,
         )
 
     def close(self) -> None:

@@ -8,21 +8,20 @@ are always included, and nothing is filtered by stage or status: what counts as 
 `salesforce_api`, jobs in `salesforce_bulk`, the choice of fields in `salesforce_fields`.
 """
 
-import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-import dagster as dg
 import msgspec
 import pyarrow as pa
 
-from resources.client import IDS, Connection
+from resources.at_once import each, pause
+from resources.client import IDS, ConnectedClient, Connection
 from resources.http import Sleep
-from resources.salesforce_api import MAX_URI, SalesforceApi, reader
+from resources.salesforce_api import CONCURRENCY, MAX_URI, SalesforceApi, reader
 from resources.salesforce_login import API_VERSION, SOURCE, SalesforceSecrets
-from resources.salesforce_records import Found, Identified, Records
+from resources.salesforce_records import Found, Identified, Query, Records
 from revrec_pipeline.errors import SettingsError
 from revrec_pipeline.lake import Page
 from revrec_pipeline.mapping.salesforce_reads import (
@@ -36,7 +35,6 @@ from revrec_pipeline.mapping.salesforce_reads import (
 from revrec_pipeline.mapping.salesforce_settings import SalesforceSettings
 from revrec_pipeline.model import RecordType
 from revrec_pipeline.periods import bounds, first_day, next_period
-from revrec_pipeline.settings import Settings
 
 #: Ids in one job's query: SOQL may have 100,000 characters, an id takes 21 of them.
 _IDS_PER_JOB = 4_000
@@ -61,7 +59,7 @@ class _Rate(msgspec.Struct):
     NextStartDate: str
 
 
-class SalesforceClient:
+class SalesforceClient(ConnectedClient[SalesforceApi]):
     """The documents of one org with their lines."""
 
     source: ClassVar[str] = SOURCE
@@ -76,24 +74,13 @@ class SalesforceClient:
         *,
         timezone: str,
         settings: SalesforceSettings,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         self._settings = settings
         self._timezone = timezone  # for instants only: dates have no zone, and are not shifted
         self._documents = documents(settings)
         self._api = SalesforceApi(secrets, sleep=sleep)
         self._records = Records(self._api, settings, timezone)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._api.close()
 
     # -- who and when ------------------------------------------------------------------------
 
@@ -139,13 +126,20 @@ class SalesforceClient:
     def listing(self, period: str) -> Iterator[Page]:
         """All documents of the month, each with all of its parts."""
         self._records.require()
-        for document in self._documents:
-            for part in (document.header, *document.parts):
-                where = part.through.format(self._in_month(part, document, period))
-                indexed = document if part is document.header else None
-                expected = self._records.count(part.name, where)
-                yield from self._records.pages(part.name, where, expected, indexed)
-        yield from self._rates()
+        queries = [
+            Query(
+                part.name,
+                part.through.format(self._in_month(part, document, period)),
+                indexed=document if part is document.header else None,
+            )
+            for document in self._documents
+            for part in (document.header, *document.parts)
+        ]
+        counts = each(self._records.count, queries, CONCURRENCY)
+        counted = [
+            replace(query, expected=count) for query, count in zip(queries, counts, strict=True)
+        ]
+        yield from self._records.pages([*counted, *self._rates()])
 
     def ids(self, period: str) -> Iterator[pa.RecordBatch]:
         """The ids of the month's documents, 2,000 a request; a job would not be cheaper."""
@@ -178,15 +172,14 @@ class SalesforceClient:
         of every changed document are read again.
         """
         self._records.require()
-        landed = False
+        queries: list[Query] = []
         for document in self._documents:
             ids = sorted(self._changed(document, since, until))
             for part in (document.header, *document.parts):
                 indexed = document if part is document.header else None
-                yield from self._read_ids(part, ids, indexed)
-            landed = landed or bool(ids)
-        if landed:
-            yield from self._rates()
+                queries += self._by_ids(part, ids, indexed)
+        if queries:
+            yield from self._records.pages([*queries, *self._rates()])
 
     def _changed(self, document: Document, since: datetime, until: datetime) -> set[str]:
         """Ids of the documents that changed in the window; its low side is inclusive.
@@ -194,10 +187,10 @@ class SalesforceClient:
         A strict `>` loses rows that share the last stamp (supaglue#532).
         """
         window = f"{{0}} >= {_instant(since)} AND {{0}} < {_instant(until)}"
-        changed: set[str] = set()
-        for watch in document.watched:
-            where = watch.through.format(window.format(watch.stamp))
-            changed |= self._ids_at(watch.key, watch.name, where)
+        watched = [
+            (watch.key, watch.name, watch.through.format(window.format(watch.stamp)))
+            for watch in document.watched
+        ]
         if RecordType.COMMISSIONS in document.record_types:
             for rate in self._changed_rates(window.format("SystemModstamp")):
                 day = document.header.day
@@ -205,19 +198,20 @@ class SalesforceClient:
                     f"{CURRENCY} = '{rate.IsoCode}' AND {day} >= {rate.StartDate} "
                     f"AND {day} < {rate.NextStartDate}"
                 )
-                changed |= self._ids_at("Id", document.header.name, where)
-        return changed
+                watched.append(("Id", document.header.name, where))
+        return set().union(*each(self._ids_at, watched, CONCURRENCY))
 
-    def _ids_at(self, path: str, name: str, where: str) -> set[str]:
-        """The ids that stand at a path of the records of a query."""
+    def _ids_at(self, watched: tuple[str, str, str]) -> set[str]:
+        """The ids that stand at a path of the records of an object under a condition."""
+        path, name, where = watched
         soql = f"SELECT {path} FROM {self._records.object(name)} WHERE {where}"
         found: set[str] = set()
         for _, records in self._records.rest(soql, dict[str, Any]):
             found.update(record[path] for record in records if record[path])
         return found
 
-    def _read_ids(self, part: Part, ids: list[str], indexed: Document | None) -> Iterator[Page]:
-        """The records that belong to these documents, as many documents per query as fit."""
+    def _by_ids(self, part: Part, ids: list[str], indexed: Document | None) -> Iterator[Query]:
+        """Queries for the records of these documents, as many documents per query as fit."""
         empty = self._records.soql(part.name, part.through.format(f"{part.key} IN ()"))
         room = MAX_URI - len(self._api.url("/queryAll", q=empty))
         per_query = room // len("%27006000000000000AAA%27%2C")
@@ -227,16 +221,16 @@ class SalesforceClient:
         for start in range(0, len(ids), per_query):
             listed = ",".join(f"'{one}'" for one in ids[start : start + per_query])
             where = part.through.format(f"{part.key} IN ({listed})")
-            yield from self._records.pages(part.name, where, len(ids) if many else 0, indexed)
+            yield Query(part.name, where, len(ids) if many else 0, indexed)
 
     # -- rates -------------------------------------------------------------------------------
 
-    def _rates(self) -> Iterator[Page]:
+    def _rates(self) -> Iterator[Query]:
         """All rates of the corporate currency, where costs may need them and the org has them."""
         if self._settings.commissions:
             for name in (CURRENCY_TYPE, DATED_RATE):
                 if self._records.require()[name]:
-                    yield from self._records.pages(name, None, 0, None)
+                    yield Query(name, None)
 
     def _changed_rates(self, window: str) -> list[_Rate]:
         """Dated rates that were entered or corrected in the window."""
@@ -249,30 +243,3 @@ class SalesforceClient:
 def _instant(moment: datetime) -> str:
     """A SOQL datetime literal, in milliseconds as Salesforce keeps them."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class SalesforceResource(dg.ConfigurableResource["SalesforceResource"]):
-    """Salesforce for Dagster; secrets are read from the environment when a client is asked for."""
-
-    timezone: str
-    settings: dict[str, Any]
-
-    def client(self) -> SalesforceClient:
-        """A client of the org that the environment names."""
-        return SalesforceClient(
-            SalesforceSecrets.from_env(),
-            timezone=self.timezone,
-            settings=SalesforceSettings.model_validate(self.settings),
-        )
-
-
-def resource(settings: Settings) -> SalesforceResource:
-    """The resource for these settings.
-
-    Only what somebody has set is passed on: a field's name that is a default may be missing in the
-    org, one that was configured may not.
-    """
-    return SalesforceResource(
-        timezone=settings.site.timezone,
-        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
-    )

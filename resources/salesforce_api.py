@@ -7,6 +7,7 @@ month or a window is in `salesforce`.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ import msgspec
 import requests
 from simple_salesforce.api import Salesforce
 
-from resources.http import Retry, Sleep, retry_after, server_time
+from resources.http import Sleep, retry_after, server_time
 from resources.salesforce_login import (
     SOURCE,
     SalesforceSecrets,
@@ -26,6 +27,7 @@ from resources.salesforce_login import (
     log_in_again,
     new_session,
 )
+from resources.traffic import Retry, Traffic
 from revrec_pipeline.errors import (
     SourceAuthError,
     SourceError,
@@ -34,6 +36,9 @@ from revrec_pipeline.errors import (
     SourceTimeoutError,
 )
 
+#: Requests in flight. An org takes 25 that last longer than 20 seconds, of all its users and apps
+#: together, and queries may: we leave most of them to the others (reference/salesforce.md).
+CONCURRENCY = 10
 #: A request's URI and headers may have 16,384 bytes together; a token can have 2,000 of them.
 MAX_URI = 12_288
 #: How often a body that is not what the API promises is asked for again.
@@ -65,12 +70,14 @@ class Answer:
 
 
 class SalesforceApi:
-    """Requests in one session of one org. Not for several threads."""
+    """Requests in one session of one org, from any thread."""
 
     def __init__(self, secrets: SalesforceSecrets, *, sleep: Sleep) -> None:
         self._secrets = secrets
         self.sleep = sleep
-        self._session = new_session(secrets)
+        self.traffic = Traffic(CONCURRENCY, sleep=sleep)
+        self._session = new_session(secrets, CONCURRENCY)
+        self._logging_in = threading.RLock()
         self._connected: Salesforce | None = None
 
     def close(self) -> None:
@@ -79,9 +86,16 @@ class SalesforceApi:
 
     @property
     def _salesforce(self) -> Salesforce:
-        if self._connected is None:
-            self._connected = log_in(self._secrets, self._session, sleep=self.sleep)
-        return self._connected
+        with self._logging_in:
+            if self._connected is None:
+                self._connected = log_in(self._secrets, self._session, sleep=self.sleep)
+            return self._connected
+
+    def _renew(self, ended: str) -> None:
+        """A new session, unless another thread has brought one since."""
+        with self._logging_in:
+            if self._salesforce.session_id == ended:
+                log_in_again(self._salesforce, self._secrets, sleep=self.sleep)
 
     # -- requests ----------------------------------------------------------------------------
 
@@ -133,45 +147,47 @@ class SalesforceApi:
         """
         parts = urlsplit(url)
         request = f"{method} {parts.path}"
-        retry = Retry(SOURCE, request, _log, self.sleep)
         renewed = False
-        while True:
-            try:
-                response = self._session.request(
-                    method,
-                    url,
-                    json=body,
-                    headers={
-                        "Authorization": f"Bearer {self._salesforce.session_id}",
-                        "Accept": "application/json",
-                        "Accept-Encoding": "gzip",
-                        **(headers or {}),
-                    },
-                )
-            except requests.RequestException as error:
-                if not retry.wait(broken(error, self._secrets)):
-                    raise SourceTimeoutError(
-                        SOURCE, f"{request} failed on every try: {broken(error, self._secrets)}"
-                    ) from error
-                continue
-            if response.ok:
-                query = f"?{unquote_plus(parts.query)}" if parts.query else ""
-                return Answer(
-                    request=f"{method} {parts.scheme}://{parts.netloc}{parts.path}{query}",
-                    body=response.content,
-                    headers=response.headers,
-                    server_time=server_time(SOURCE, response.headers),
-                )
-            code, message = _complaint(response)
-            reason = f"HTTP {response.status_code} ({code}: {message})"
-            if code == "INVALID_SESSION_ID" and not renewed:
-                _log.info("salesforce: %s: the session has ended; logging in again", request)
-                log_in_again(self._salesforce, self._secrets, sleep=self.sleep)
-                renewed = True
-            elif not _passes(response.status_code, code, message):
-                _refuse(request, response, code, reason)
-            elif not retry.wait(reason, retry_after(response.headers)):
-                _give_up(request, code, reason)
+        with Retry(SOURCE, request, _log, self.traffic) as retry:
+            while True:
+                try:
+                    with retry.turn():
+                        session = str(self._salesforce.session_id)
+                        response = self._session.request(
+                            method,
+                            url,
+                            json=body,
+                            headers={
+                                "Authorization": f"Bearer {session}",
+                                "Accept": "application/json",
+                                "Accept-Encoding": "gzip",
+                                **(headers or {}),
+                            },
+                        )
+                except requests.RequestException as error:
+                    if not retry.wait(broken(error, self._secrets)):
+                        raise SourceTimeoutError(
+                            SOURCE, f"{request} failed on every try: {broken(error, self._secrets)}"
+                        ) from error
+                    continue
+                if response.ok:
+                    query = f"?{unquote_plus(parts.query)}" if parts.query else ""
+                    return Answer(
+                        request=f"{method} {parts.scheme}://{parts.netloc}{parts.path}{query}",
+                        body=response.content,
+                        headers=response.headers,
+                        server_time=server_time(SOURCE, response.headers),
+                    )
+                code, message = _complaint(response)
+                reason = f"HTTP {response.status_code} ({code}: {message})"
+                if code == "INVALID_SESSION_ID" and not renewed:
+                    _log.info("salesforce: %s: the session has ended; logging in again", request)
+                    self._renew(session)
+                    renewed = True
+                elif not _passes(response.status_code, code, message):
+                    _refuse(request, response, code, reason)
+                elif not retry.wait(reason, retry_after(response.headers)):
+                    _give_up(request, code, reason)
 
 
 class _Complaint(msgspec.Struct):

@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.csv
 
+from resources.at_once import to_the_end
 from resources.salesforce_api import Answer, SalesforceApi, reader, unreadable
 from resources.salesforce_login import SOURCE
 from revrec_pipeline.errors import SourceError, SourceSchemaError, SourceTimeoutError
@@ -20,7 +21,7 @@ from revrec_pipeline.errors import SourceError, SourceSchemaError, SourceTimeout
 #: time (see `lake`), and 10,000 records are 2 to 4 MB already.
 RESULT_PAGE = 10_000
 #: Seconds between two looks at a job, each of which costs an API call.
-_FIRST_DELAY, _LONGEST_DELAY = 0.5, 20.0
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 20.0
 #: Seconds of waiting after which a job is given up; 10 million rows take minutes.
 _PATIENCE = 3_600.0
 _RUNNING = ("UploadComplete", "InProgress")
@@ -141,8 +142,9 @@ def _read_csv(answer: Answer, columns: list[str]) -> pa.Table:
 def _clean_up(api: SalesforceApi, path: str, job: _Job) -> None:
     """Delete the job, after aborting it when it still runs. A failure here must hide no other."""
     try:
-        if job.state in _RUNNING:
-            api.call("PATCH", api.url(path), body={"state": "Aborted"})
-        api.call("DELETE", api.url(path))
+        with to_the_end():
+            if job.state in _RUNNING:
+                api.call("PATCH", api.url(path), body={"state": "Aborted"})
+            api.call("DELETE", api.url(path))
     except SourceError as error:
         _log.warning("salesforce: query job %s was left behind: %s", job.id, error)

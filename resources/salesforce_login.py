@@ -16,7 +16,8 @@ from requests.adapters import HTTPAdapter
 from simple_salesforce.api import Salesforce
 from simple_salesforce.exceptions import SalesforceAuthenticationFailed
 
-from resources.http import CONNECT_TIMEOUT, READ_TIMEOUT, Retry, Sleep, at_origin
+from resources.http import CONNECT_TIMEOUT, READ_TIMEOUT, Sleep, at_origin
+from resources.traffic import Retry, Traffic
 from revrec_pipeline.errors import (
     SettingsError,
     SourceAuthError,
@@ -96,9 +97,9 @@ class _Adapter(HTTPAdapter):
     simple-salesforce hard-codes `https://` in all of its URLs, so nothing above can do it.
     """
 
-    def __init__(self, origin: str | None) -> None:
+    def __init__(self, origin: str | None, connections: int) -> None:
         self._origin = origin
-        super().__init__()
+        super().__init__(pool_maxsize=connections)
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]
         """One try."""
@@ -107,12 +108,12 @@ class _Adapter(HTTPAdapter):
         return super().send(request, **options)
 
 
-def new_session(secrets: SalesforceSecrets) -> requests.Session:
+def new_session(secrets: SalesforceSecrets, connections: int) -> requests.Session:
     """Pooled connections for log-in and all calls."""
     session = requests.Session()
     # A proxy or .netrc of the environment has no business with an origin that was named.
     session.trust_env = secrets.api_url is None
-    adapter = _Adapter(secrets.api_url)
+    adapter = _Adapter(secrets.api_url, connections)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
@@ -163,34 +164,34 @@ def log_in_again(salesforce: Salesforce, secrets: SalesforceSecrets, *, sleep: S
 def _persist(attempt: Callable[[], T], secrets: SalesforceSecrets, sleep: Sleep) -> T:
     """Log in, after waiting out outages."""
     request = "POST /services/oauth2/token"
-    retry = Retry(SOURCE, request, _log, sleep)
-    while True:
-        try:
-            return attempt()
-        except SalesforceAuthenticationFailed as error:
-            # A number is the status of an answer that was no JSON.
-            if not isinstance(error.code, int):
-                raise SourceAuthError(
-                    SOURCE,
-                    f"the org refused the log-in ({error.code}: {error.auth_message}); check "
-                    "SALESFORCE_DOMAIN, SALESFORCE_CLIENT_ID and the secret or key",
-                ) from None
-            if not retry.wait(f"HTTP {error.code}, no JSON"):
-                raise SourceSchemaError(
-                    SOURCE, f"{request} answered HTTP {error.code} and no JSON"
-                ) from None
-        except requests.RequestException as error:
-            if not retry.wait(broken(error, secrets)):
-                raise SourceTimeoutError(
-                    SOURCE, f"{request} failed on every try: {broken(error, secrets)}"
+    with Retry(SOURCE, request, _log, Traffic(1, sleep=sleep)) as retry:
+        while True:
+            try:
+                return attempt()
+            except SalesforceAuthenticationFailed as error:
+                # A number is the status of an answer that was no JSON.
+                if not isinstance(error.code, int):
+                    raise SourceAuthError(
+                        SOURCE,
+                        f"the org refused the log-in ({error.code}: {error.auth_message}); check "
+                        "SALESFORCE_DOMAIN, SALESFORCE_CLIENT_ID and the secret or key",
+                    ) from None
+                if not retry.wait(f"HTTP {error.code}, no JSON"):
+                    raise SourceSchemaError(
+                        SOURCE, f"{request} answered HTTP {error.code} and no JSON"
+                    ) from None
+            except requests.RequestException as error:
+                if not retry.wait(broken(error, secrets)):
+                    raise SourceTimeoutError(
+                        SOURCE, f"{request} failed on every try: {broken(error, secrets)}"
+                    ) from error
+            except (jwt.PyJWTError, ValueError) as error:
+                raise SettingsError(
+                    "SALESFORCE_PRIVATE_KEY is no RSA private key in PEM form"
                 ) from error
-        except (jwt.PyJWTError, ValueError) as error:
-            raise SettingsError(
-                "SALESFORCE_PRIVATE_KEY is no RSA private key in PEM form"
-            ) from error
-        except AttributeError as error:  # simple-salesforce reads what is not in the body
-            if not retry.wait("no token in the answer"):
-                raise SourceSchemaError(SOURCE, f"{request} answers without a token") from error
+            except AttributeError as error:  # simple-salesforce reads what is not in the body
+                if not retry.wait("no token in the answer"):
+                    raise SourceSchemaError(SOURCE, f"{request} answers without a token") from error
 
 
 def broken(error: requests.RequestException, secrets: SalesforceSecrets) -> str:

@@ -4,7 +4,8 @@ Which queries are asked is in `salesforce`, which fields are selected in `salesf
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -13,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from resources import salesforce_bulk as bulk
+from resources.at_once import each, in_order
 from resources.salesforce_api import (
+    CONCURRENCY,
     MAX_URI,
     Answer,
     NotFoundError,
@@ -60,6 +63,16 @@ class _Description(msgspec.Struct):
     fields: list[_Field]
 
 
+@dataclass(frozen=True, slots=True)
+class Query:
+    """All records of a raw object under a condition, which uses the names of Salesforce."""
+
+    name: str
+    where: str | None
+    expected: int = 0  # how many records, where that is known
+    indexed: Document | None = None  # the document that these are: their pages carry keys
+
+
 class Records:
     """The records of one org, as far as these settings ask for them."""
 
@@ -74,18 +87,23 @@ class Records:
     def selection(self) -> Selection:
         """What this org lets us select; asked once per client."""
         if self._selection is None:
-            read = reader(_Description)
-            org: dict[str, dict[str, str | None]] = {}
-            for name in described(self._settings):
-                try:
-                    _, found = self._api.get(self._api.url(f"/sobjects/{name}/describe"), read)
-                except NotFoundError:
-                    continue
-                org[name] = {field.name: field.relationshipName for field in found.fields}
-            self._selection = select(org, self._settings)
+            names = described(self._settings)
+            org = zip(names, each(self._fields, names, CONCURRENCY), strict=True)
+            self._selection = select(
+                {name: fields for name, fields in org if fields is not None}, self._settings
+            )
             for missing in self._selection.missing:
                 _log.info("salesforce: the org has no %s that we may read", missing)
         return self._selection
+
+    def _fields(self, name: str) -> dict[str, str | None] | None:
+        """An object's fields with the names of their relationships, if the org has the object."""
+        url = self._api.url(f"/sobjects/{name}/describe")
+        try:
+            _, found = self._api.get(url, reader(_Description))
+        except NotFoundError:
+            return None
+        return {field.name: field.relationshipName for field in found.fields}
 
     def require(self) -> dict[str, list[str]]:
         """The paths to select by raw object, if the org has all that the settings ask for.
@@ -109,23 +127,26 @@ class Records:
 
     # -- queries -----------------------------------------------------------------------------
 
-    def count(self, name: str, where: str) -> int:
+    def count(self, query: "Query") -> int:
         """How many records a query would bring."""
+        name, where = query.name, query.where
         soql = f"SELECT COUNT() FROM {self.object(name)} WHERE {where}"
         _, found = self._api.get(self._api.url("/queryAll", q=soql), reader(Found[msgspec.Raw]))
         return found.totalSize
 
-    def pages(
-        self, name: str, where: str | None, expected: int, indexed: Document | None
-    ) -> Iterator[Page]:
+    def pages(self, queries: Sequence["Query"]) -> Iterator[Page]:
+        """The pages of queries, which are asked side by side: no job waits for another one."""
+        return in_order(self._pages, queries, CONCURRENCY)
+
+    def _pages(self, query: "Query") -> Iterator[Page]:
         """The pages of one query: by a job if there are many records or the URL would be too long.
 
-        airbyte#20703: field lists in URLs ended in HTTP 431. Pages of documents (`indexed`) carry
-        keys.
+        airbyte#20703: field lists in URLs ended in HTTP 431.
         """
-        soql = self.soql(name, where)
+        name, indexed = query.name, query.indexed
+        soql = self.soql(name, query.where)
         too_long = len(self._api.url("/queryAll", q=soql)) > MAX_URI
-        if expected > self._settings.bulk_threshold or too_long:
+        if query.expected > self._settings.bulk_threshold or too_long:
             columns = _key_columns(indexed) if indexed else ["Id"]
             for answer, table in bulk.pages(self._api, soql, columns):
                 keys = self._keys(answer, table, indexed) if indexed else None

@@ -8,22 +8,18 @@ retries are in `stripe_api`; what the fields mean is in `revrec_pipeline.mapping
 """
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
-from itertools import islice
-from types import TracebackType
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-import dagster as dg
 import msgspec
 import pyarrow as pa
 
-from resources.client import IDS, Connection
+from resources.at_once import each, in_order, parts, pause
+from resources.client import IDS, ConnectedClient, Connection
 from resources.http import Sleep
 from resources.stripe_api import (
     API_VERSION,
@@ -39,7 +35,6 @@ from revrec_pipeline.errors import SourceAuthError, SourceSchemaError
 from revrec_pipeline.lake import KEYS, Page
 from revrec_pipeline.mapping.stripe import StripeSettings
 from revrec_pipeline.periods import bounds, period_of
-from revrec_pipeline.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +67,8 @@ OPEN_STATES = ("draft", "open", "uncollectible")
 #: A page of a hundred documents is asked for instead of so many single ones.
 WORTH_A_PAGE = 10
 
+_KINDS = ("invoice", "credit_note")
+
 T = TypeVar("T")
 
 
@@ -97,8 +94,16 @@ class _Document(msgspec.Struct):
     deleted: bool = False
 
 
+D = TypeVar("D", "_Document", "_Created")
+
+
 class _Identified(msgspec.Struct):
     id: str
+
+
+class _Created(msgspec.Struct):
+    id: str
+    created: int = 0
 
 
 class _List(msgspec.Struct, Generic[T]):
@@ -108,6 +113,31 @@ class _List(msgspec.Struct, Generic[T]):
 
 class _Bodies(msgspec.Struct):
     data: list[msgspec.Raw] | None = None  # of a list
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Documents of a kind created in a half-open range of seconds."""
+
+    kind: str
+    start: int
+    end: int
+    expanded: bool  # whether credit notes come with their invoices
+    before: list[str] = field(default_factory=list)  # ids of a page that is read already
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """How a request asks for it."""
+        created: dict[str, Any] = {"created": {"gte": self.start, "lt": self.end}}
+        expanded = self.expanded and self.kind == "credit_note"
+        return {**created, "expand": ["data.invoice"]} if expanded else created
+
+    def older_than(self, page: Sequence[_Document | _Created]) -> list["_Range"]:
+        """What comes after its first page, in parts, newest first."""
+        older = parts(self.start, page[-1].created, CONCURRENCY)
+        newest = older.pop()[0] if older else self.start
+        rest = replace(self, start=newest, before=[one.id for one in page])
+        return [rest, *(replace(self, start=start, end=end) for start, end in reversed(older))]
 
 
 class _BusinessProfile(msgspec.Struct):
@@ -120,7 +150,7 @@ class _Account(msgspec.Struct):
     email: str | None = None
 
 
-class StripeClient:
+class StripeClient(ConnectedClient[StripeApi]):
     """Invoices and credit notes of one account."""
 
     source: ClassVar[str] = SOURCE
@@ -135,25 +165,12 @@ class StripeClient:
         *,
         timezone: str,
         settings: StripeSettings,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         self._timezone = timezone
         self._api = StripeApi(
             secrets, requests_per_second=settings.requests_per_second, sleep=sleep
         )
-        self._workers = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="stripe")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._workers.shutdown(cancel_futures=True)
-        self._api.close()
 
     # -- who and when ------------------------------------------------------------------------
 
@@ -189,33 +206,58 @@ class StripeClient:
     def ids(self, period: str) -> Iterator[pa.RecordBatch]:
         """The ids of everything created in the month, 100 a request; no lines are followed."""
         start, end = bounds(period, self._timezone)
-        created = {"gte": int(start.timestamp()), "lt": int(end.timestamp())}
-        for kind in ("invoice", "credit_note"):
-            for _, found in self._pages(f"/v1/{kind}s", _Identified, created=created):
-                ids = [one.id for one in found]
-                kinds = pa.array([kind] * len(ids), pa.string())
-                yield pa.RecordBatch.from_arrays([kinds, pa.array(ids, pa.string())], schema=IDS)
+        for kind, _, found in self._listed(start, end, _Created):
+            ids = [one.id for one in found]
+            kinds = pa.array([kind] * len(ids), pa.string())
+            yield pa.RecordBatch.from_arrays([kinds, pa.array(ids, pa.string())], schema=IDS)
 
     def _created(self, start: datetime, end: datetime, complete: set[str]) -> Iterator[Page]:
-        created = {"gte": int(start.timestamp()), "lt": int(end.timestamp())}
-        yield from self._documents("invoice", complete, created=created)
-        yield from self._documents(
-            "credit_note", complete, created=created, expand=["data.invoice"]
-        )
-
-    def _documents(self, kind: str, complete: set[str], **params: Any) -> Iterator[Page]:
-        """All pages of a list, each followed by the lines that it cut off."""
-        for answer, found in self._pages(f"/v1/{kind}s", _Document, **params):
+        for kind, answer, found in self._listed(start, end, _Document):
             yield self._page(kind, answer, found)
             yield from self._cut_off_lines(kind, found, complete)
 
-    def _pages(self, path: str, shape: type[T], **params: Any) -> Iterator[tuple[Answer, list[T]]]:
-        """All pages of a list, newest first.
+    def _listed(
+        self, start: datetime, end: datetime, shape: type[D]
+    ) -> Iterator[tuple[str, Answer, list[D]]]:
+        """All pages of what was created in a time, with their kinds, which are read side by side.
+
+        A page leads to the next one only. Where there are more than one, what is older than the
+        first one is therefore read in parts, side by side.
+        """
+        low, high, expanded = int(start.timestamp()), int(end.timestamp()), shape is _Document
+        lists = [_Range(kind, low, high, expanded) for kind in _KINDS]
+        found: list[tuple[str, Answer, list[D]] | _Range] = []
+        for whole, (answer, page) in zip(
+            lists, each(lambda one: self._first(one, shape), lists, CONCURRENCY), strict=True
+        ):
+            found.append((whole.kind, answer, page.data))
+            if page.has_more and page.data:
+                found += whole.older_than(page.data)
+
+        def pages(
+            part: tuple[str, Answer, list[D]] | _Range,
+        ) -> Iterator[tuple[str, Answer, list[D]]]:
+            if not isinstance(part, _Range):
+                yield part
+                return
+            path, params = f"/v1/{part.kind}s", part.params
+            for answer, documents in self._pages(path, shape, before=part.before, **params):
+                yield part.kind, answer, documents
+
+        yield from in_order(pages, found, CONCURRENCY)
+
+    def _first(self, whole: "_Range", shape: type[D]) -> tuple[Answer, _List[D]]:
+        return self._after([], f"/v1/{whole.kind}s", shape, whole.params)
+
+    def _pages(
+        self, path: str, shape: type[T], *, before: list[str] | None = None, **params: Any
+    ) -> Iterator[tuple[Answer, list[T]]]:
+        """All pages of a list, newest first, or those after the page of these ids.
 
         Raises:
             SourceSchemaError: a page brings a document of the page before once more.
         """
-        before: list[str] = []
+        before = before or []
         while True:
             answer, found = self._after(before, path, shape, params)
             ids: list[str] = [one.id for one in found.data]  # type: ignore[attr-defined]
@@ -257,12 +299,11 @@ class StripeClient:
             for name, one in ((kind, document), ("invoice", document.invoice)):
                 if one is not None and one.lines is not None and one.lines.has_more:
                     parents[one.id] = (name, one)
-        waiting = iter([item for parent, item in parents.items() if parent not in complete])
+        waiting = [item for parent, item in parents.items() if parent not in complete]
         complete.update(parents)
         # A few at a time: an invoice of 24,000 lines (airbyte#48426) is 240 pages to hold.
-        while batch := list(islice(waiting, CONCURRENCY)):
-            for pages in self._workers.map(lambda item: self._lines(*item), batch):
-                yield from pages
+        for pages in each(lambda item: self._lines(*item), waiting, CONCURRENCY):
+            yield from pages
 
     def _lines(self, kind: str, parent: _Document) -> list[Page]:
         """All lines of one document; none when it is a draft that was deleted meanwhile.
@@ -320,16 +361,14 @@ class StripeClient:
             yield page
             yield from self._cut_off_lines(page.object, found, complete)
         alone: list[tuple[tuple[str, str], int | None]] = []
-        for kind in ("invoice", "credit_note"):
-            wanted = {each.id: each.created for each in missing if each.kind == kind}
+        for kind in _KINDS:
+            wanted = {one.id: one.created for one in missing if one.kind == kind}
             for page, found in self._near_each_other(kind, wanted, alone):
                 yield page
                 yield from self._cut_off_lines(kind, found, complete)
-        waiting = iter(alone)
-        while batch := list(islice(waiting, CONCURRENCY)):
-            for page, document in self._workers.map(lambda item: self._one(*item), batch):
-                yield page
-                yield from self._cut_off_lines(page.object, [document], complete)
+        for page, document in each(lambda item: self._one(*item), alone, CONCURRENCY):
+            yield page
+            yield from self._cut_off_lines(page.object, [document], complete)
 
     def _shown(
         self, since: datetime, until: datetime, listed: set[str], missing: list[Subject[Answer]]
@@ -393,11 +432,9 @@ class StripeClient:
         waiting = sorted(wanted, key=lambda id_: wanted[id_] or 0, reverse=True)
         reach: float = float("inf")
         while waiting:
-            newest = wanted[waiting[0]]
-            near = [id_ for id_ in waiting if (newest or 0) - (wanted[id_] or 0) <= reach]
-            if newest is None or len(near) < WORTH_A_PAGE:
-                alone.append(((kind, waiting[0]), newest))
-                waiting = waiting[1:]
+            newest, last = wanted[waiting[0]], waiting[WORTH_A_PAGE - 1 : WORTH_A_PAGE]
+            if newest is None or not last or newest - (wanted[last[0]] or 0) > reach:
+                alone.append(((kind, waiting.pop(0)), newest))
                 continue
             answer, listing = self._api.get(
                 f"/v1/{kind}s",
@@ -533,26 +570,3 @@ def _accounted_at(kind: str, document: _Document) -> int:
     transitions = document.status_transitions
     finalized = transitions.finalized_at if transitions else None
     return document.effective_at or finalized or document.created
-
-
-class StripeResource(dg.ConfigurableResource["StripeResource"]):
-    """Stripe for Dagster; the secrets are read from the environment when a client is asked for."""
-
-    timezone: str
-    settings: dict[str, Any]
-
-    def client(self) -> StripeClient:
-        """A client of the account that the environment names."""
-        return StripeClient(
-            StripeSecrets.from_env(),
-            timezone=self.timezone,
-            settings=StripeSettings.model_validate(self.settings),
-        )
-
-
-def resource(settings: Settings) -> StripeResource:
-    """The resource for these settings."""
-    return StripeResource(
-        timezone=settings.site.timezone,
-        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
-    )

@@ -22,12 +22,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from resources.http import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
-    Pacer,
-    Retry,
     Sleep,
     retry_after,
     server_time,
 )
+from resources.traffic import Retry, Traffic, Window
 from revrec_pipeline.errors import (
     SettingsError,
     SourceAuthError,
@@ -40,7 +39,8 @@ from revrec_pipeline.errors import (
 SOURCE = "stripe"
 #: Pinned: basil (2025-03-31) moved or removed half of what an invoice's readers used.
 API_VERSION = "2026-10-28.endive"
-#: Connections, and requests in flight, when many documents are asked for one by one.
+#: Requests in flight. Stripe limits them (`global-concurrency`) without publishing a number; four,
+#: at a sixth of a second each, use up the rate of an endpoint.
 CONCURRENCY = 4
 #: How often a body that is no JSON of the promised shape is asked for again.
 _BODY_ATTEMPTS = 3
@@ -166,8 +166,9 @@ class StripeApi:
 
     def __init__(self, secrets: StripeSecrets, *, requests_per_second: float, sleep: Sleep) -> None:
         self._transport = _Transport()
-        self._sleep = sleep
-        self._pacer = Pacer(requests_per_second, sleep)
+        self.traffic = Traffic(
+            CONCURRENCY, Window.per_second(requests_per_second, sleep), sleep=sleep
+        )
         self._client = stripe.StripeClient(
             secrets.api_key.get_secret_value(),
             stripe_account=secrets.account,
@@ -202,18 +203,18 @@ class StripeApi:
     def _receive(self, path: str, params: Mapping[str, Any]) -> _Received:
         """The bytes of a 2xx answer, after waiting out limits, outages and broken connections."""
         request = f"GET {path}"
-        retry = Retry(SOURCE, request, _log, self._sleep)
-        while True:
-            self._pacer.wait()
-            try:
-                self._client.raw_request("get", path, **params)
-            except stripe.StripeError as error:
-                if not _passes(error):
-                    _refuse(request, error)
-                if not retry.wait(_reason(error), retry_after(error.headers or {})):
-                    _give_up(request, error)
-            else:
-                return self._transport.received
+        with Retry(SOURCE, request, _log, self.traffic) as retry:
+            while True:
+                try:
+                    with retry.turn():
+                        self._client.raw_request("get", path, **params)
+                except stripe.StripeError as error:
+                    if not _passes(error):
+                        _refuse(request, error)
+                    if not retry.wait(_reason(error), retry_after(error.headers or {})):
+                        _give_up(request, error)
+                else:
+                    return self._transport.received
 
 
 def _passes(error: stripe.StripeError) -> bool:

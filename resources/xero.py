@@ -8,26 +8,23 @@ Requests, log-in and limits are in `xero_api`; what the fields mean is in
 
 import logging
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
-import dagster as dg
 import msgspec
 import pyarrow as pa
 
-from resources.client import IDS, Connection
+from resources.at_once import each, pause
+from resources.client import IDS, ConnectedClient, Connection
 from resources.http import Sleep
 from resources.rest import Answer, Received, json_reader
-from resources.xero_api import API_VERSION, SOURCE, XeroApi, XeroSecrets
+from resources.xero_api import API_VERSION, CONCURRENCY, SOURCE, XeroApi, XeroSecrets
 from revrec_pipeline.errors import SourceAuthError, SourceSchemaError
 from revrec_pipeline.lake import KEYS, Page
 from revrec_pipeline.mapping.xero import CREDIT_NOTE, INVOICE, XeroSettings
 from revrec_pipeline.periods import first_day, next_period, period_of
-from revrec_pipeline.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +112,17 @@ _KINDS = (
 )
 
 
-class XeroClient:
+@dataclass(frozen=True, slots=True)
+class _List:
+    """The documents of a kind under a condition, changed since or at any time."""
+
+    kind: _Kind
+    where: str
+    modified_since: str | None = None
+    summary: bool = False
+
+
+class XeroClient(ConnectedClient[XeroApi]):
     """Sales invoices and credit notes of one organisation."""
 
     source: ClassVar[str] = SOURCE
@@ -130,22 +137,11 @@ class XeroClient:
         *,
         timezone: str,
         settings: XeroSettings,
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         self._timezone = timezone
         self._settings = settings
         self._api = XeroApi(secrets, settings, sleep=sleep)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._api.close()
 
     # -- who and when ------------------------------------------------------------------------
 
@@ -196,9 +192,9 @@ class XeroClient:
 
     def listing(self, period: str) -> Iterator[Page]:
         """Everything dated in the month, whatever its status, with all lines."""
-        for kind in _KINDS:
-            for answer, found in self._pages(kind, _in_month(kind, period)):
-                yield self._page(kind, answer, found)
+        lists = [_List(kind, _in_month(kind, period)) for kind in _KINDS]
+        for kind, answer, found in self._pages(lists):
+            yield self._page(kind, answer, found)
 
     def changes(self, since: datetime, until: datetime) -> Iterator[Page]:
         """Everything changed since, whatever its status: voided and deleted documents stay.
@@ -209,64 +205,69 @@ class XeroClient:
         del until
         # Seconds are all that Xero looks at; the window reaches back to the whole one before.
         modified = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        for kind in _KINDS:
-            where = f'Type=="{kind.sales_type}"'
-            for answer, found in self._pages(kind, where, modified_since=modified):
-                yield self._page(kind, answer, found)
+        lists = [_List(kind, f'Type=="{kind.sales_type}"', modified) for kind in _KINDS]
+        for kind, answer, found in self._pages(lists):
+            yield self._page(kind, answer, found)
 
     def ids(self, period: str) -> Iterator[pa.RecordBatch]:
         """The ids of the month's documents."""
-        for kind in _KINDS:
-            for _, found in self._pages(kind, _in_month(kind, period), summary=True):
-                yield pa.RecordBatch.from_arrays(
-                    [
-                        pa.array([kind.object] * len(found), pa.string()),
-                        pa.array([one.id for one in found], pa.string()),
-                    ],
-                    schema=IDS,
-                )
+        lists = [_List(kind, _in_month(kind, period), summary=True) for kind in _KINDS]
+        for kind, _, found in self._pages(lists):
+            yield pa.RecordBatch.from_arrays(
+                [
+                    pa.array([kind.object] * len(found), pa.string()),
+                    pa.array([one.id for one in found], pa.string()),
+                ],
+                schema=IDS,
+            )
 
-    def _pages(
-        self,
-        kind: _Kind,
-        where: str,
-        *,
-        modified_since: str | None = None,
-        summary: bool = False,
-    ) -> Iterator[tuple[Answer, list[_Document]]]:
-        """All pages of a list, from the first one again if documents were lost between pages.
+    def _pages(self, lists: Sequence["_List"]) -> Iterator[tuple[_Kind, Answer, list[_Document]]]:
+        """All pages of lists, of each from the first one again if documents got lost between pages.
+
+        The first page of a list says how many there are; those are then asked for side by side.
 
         Raises:
             SourceSchemaError: documents are missing after the last reading.
         """
-        for reading in range(1, _READINGS + 1):
-            seen: set[str] = set()
-            promised = 0
-            page = pages = 1
-            while page <= pages:
-                answer, found = self._ask(kind, where, page, modified_since, summary)
-                promised = promised or found.pagination.item_count
-                pages = found.pagination.page_count
-                seen.update(one.id for one in found.documents)
-                yield answer, list(found.documents)
-                page += 1
-            if len(seen) >= promised:
-                return
-            lost = f"{kind.path} brought {len(seen)} of {promised} documents"
-            _log.warning("xero: %s, reading %d of %d", lost, reading, _READINGS)
-        raise SourceSchemaError(
-            SOURCE, f"{lost}, also when read again; they change too fast", retryable=True
-        )
+        firsts = list(each(lambda one: self._ask(one, 1), lists, CONCURRENCY))
+        for one, first in zip(lists, firsts, strict=True):
+            for reading in range(1, _READINGS + 1):
+                if reading > 1:
+                    first = self._ask(one, 1)
+                promised = first[1].pagination.item_count
+                seen: set[str] = set()
+                for answer, found in self._from_first(one, first):
+                    seen.update(document.id for document in found.documents)
+                    yield one.kind, answer, list(found.documents)
+                if len(seen) >= promised:
+                    break
+                lost = f"{one.kind.path} brought {len(seen)} of {promised} documents"
+                _log.warning("xero: %s, reading %d of %d", lost, reading, _READINGS)
+            else:
+                raise SourceSchemaError(
+                    SOURCE, f"{lost}, also when read again; they change too fast", retryable=True
+                )
 
-    def _ask(
-        self, kind: _Kind, where: str, page: int, modified_since: str | None, summary: bool
-    ) -> tuple[Answer, _Envelope]:
+    def _from_first(
+        self, one: "_List", first: tuple[Answer, _Envelope]
+    ) -> Iterator[tuple[Answer, _Envelope]]:
+        """The first page and all others, also those that the list gets meanwhile."""
+        yield first
+        last, pages = 1, first[1].pagination.page_count
+        while last < pages:
+            numbers = range(last + 1, pages + 1)
+            last = pages
+            for answer, found in each(lambda page: self._ask(one, page), numbers, CONCURRENCY):
+                pages = max(pages, found.pagination.page_count)
+                yield answer, found
+
+    def _ask(self, one: "_List", page: int) -> tuple[Answer, _Envelope]:
         """One page. `pageSize` alone would be ignored and bring no lines (airbyte#66667)."""
-        params = {"where": where, "order": kind.order, "page": str(page)}
+        params = {"where": one.where, "order": one.kind.order, "page": str(page)}
         params |= {"pageSize": str(PAGE_SIZE)}
-        params |= kind.summary if summary else {"unitdp": "4"}
-        headers = {"If-Modified-Since": modified_since} if modified_since else {}
-        return self._api.get(kind.path, _reader(kind, page), headers, **params)
+        params |= one.kind.summary if one.summary else {"unitdp": "4"}
+        headers = {"If-Modified-Since": one.modified_since} if one.modified_since else {}
+        return self._api.get(one.kind.path, _reader(one.kind, page), headers, **params)
 
     def _page(self, kind: _Kind, answer: Answer, found: list[_Document]) -> Page:
         versions = [_version(kind, one) for one in found]
@@ -364,26 +365,3 @@ def _version(kind: _Kind, document: _Document) -> str:
             SOURCE, f"{kind.object} {document.id} does not say when it changed (UpdatedDateUTC)"
         )
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class XeroResource(dg.ConfigurableResource["XeroResource"]):
-    """Xero for Dagster; the secrets are read from the environment when a client is asked for."""
-
-    timezone: str
-    settings: dict[str, Any]
-
-    def client(self) -> XeroClient:
-        """A client of the organisation that the environment names."""
-        return XeroClient(
-            XeroSecrets.from_env(),
-            timezone=self.timezone,
-            settings=XeroSettings.model_validate(self.settings),
-        )
-
-
-def resource(settings: Settings) -> XeroResource:
-    """The resource for these settings."""
-    return XeroResource(
-        timezone=settings.site.timezone,
-        settings=settings.source(SOURCE).model_dump(mode="json", exclude_unset=True),
-    )

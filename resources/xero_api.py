@@ -24,7 +24,6 @@ from xero_python.exceptions import ApiSSLException, HTTPStatusException
 from resources.http import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
-    MinutePacer,
     Sleep,
     retry_after,
     server_time,
@@ -41,6 +40,7 @@ from resources.rest import (
     Verdict,
     json_reader,
 )
+from resources.traffic import Traffic, Window
 from revrec_pipeline.errors import (
     SettingsError,
     SourceAuthError,
@@ -113,11 +113,13 @@ class XeroApi:
         self._token = Token(self._log_in)
         self._used = threading.local()
         self._tenant: Tenant | None = None
+        self._choosing = threading.Lock()
+        self.traffic = Traffic(
+            CONCURRENCY, Window(settings.requests_per_minute, 60, sleep), sleep=sleep
+        )
         transport = _Transport()
         shared: dict[str, Any] = {
             "api_url": secrets.api_url,
-            "concurrency": CONCURRENCY,
-            "sleep": sleep,
             "transport": transport,
             "request_id_header": "Xero-Correlation-Id",
         }
@@ -126,6 +128,7 @@ class XeroApi:
             "https://identity.xero.com",
             authorize=lambda _method, _url: {},
             judge=self._judge_log_in,
+            traffic=Traffic(1, sleep=sleep),
             **shared,
         )
         # What the app is connected to is asked outside of the organisation's limits.
@@ -135,6 +138,7 @@ class XeroApi:
             authorize=self._bearer,
             judge=self._judge,
             expired=self._expired,
+            traffic=Traffic(1, sleep=sleep),
             **shared,
         )
         self._accounting = RestApi(
@@ -143,7 +147,7 @@ class XeroApi:
             authorize=self._bearer_for_tenant,
             judge=self._judge,
             expired=self._expired,
-            pacer=MinutePacer(settings.requests_per_minute, sleep),
+            traffic=self.traffic,
             **shared,
         )
         self._transport = transport
@@ -181,8 +185,9 @@ class XeroApi:
 
     @property
     def tenant(self) -> Tenant:
-        """The organisation that is read."""
-        return self._tenant or self.organisation()[1]
+        """The organisation that is read; of several threads one asks for it."""
+        with self._choosing:
+            return self._tenant or self.organisation()[1]
 
     def _chosen(self, tenants: list[Tenant]) -> Tenant:
         named = self._secrets.tenant_id

@@ -16,9 +16,8 @@ import duckdb
 import pyarrow as pa
 
 from revrec_pipeline.errors import LakeError
-from revrec_pipeline.ledger.documents import INCOMING
 from revrec_pipeline.ledger.outbox import Batch, Total
-from revrec_pipeline.model import CANONICAL, RecordType
+from revrec_pipeline.model import CANONICAL, RecordType, without_amount
 
 #: Not hashed: a new version of a record that says the same is no change.
 UNHASHED = frozenset(
@@ -72,11 +71,12 @@ def open_rows(db: duckdb.DuckDBPyConnection, lake_root: Path, batches: Sequence[
         FROM {_read(db, "held")} AS held JOIN claimed ON claimed.held = held.filename
         """
     )
-    names = ", ".join(name for name in CANONICAL[_record_type(batches)].names if name != "period")
+    record_type = _record_type(batches)
+    names = ", ".join(name for name in CANONICAL[record_type].names if name != "period")
     db.execute(
         f"""
         CREATE VIEW line AS
-        SELECT batch_id, period, {names} FROM (
+        SELECT batch_id, period, {names}{without_amount(record_type)} FROM (
             SELECT rows.* EXCLUDE (period), claimed.period, batch_id
             FROM {_read(db, "rows")} AS rows JOIN claimed ON claimed.rows = rows.filename
         ) AS counted ANTI JOIN held_document USING (batch_id, document_id)
@@ -85,12 +85,15 @@ def open_rows(db: duckdb.DuckDBPyConnection, lake_root: Path, batches: Sequence[
     )
 
 
-def incoming(db: duckdb.DuckDBPyConnection, record_type: RecordType) -> pa.Table:
-    """The documents to deliver with the hashes of what they say, and the held ones without."""
+def incoming(db: duckdb.DuckDBPyConnection, record_type: RecordType, file: Path) -> Path:
+    """Write the documents to deliver with the hashes of what they say, and the held ones without.
+
+    `file` becomes Parquet with the columns of `ledger.documents.INCOMING`.
+    """
     # Sums of the lines' hashes do not depend on their order, and keep the aggregate's state small.
-    return (
-        db.sql(
-            f"""
+    db.execute(
+        f"""
+        COPY (
             SELECT document_id, period,
                 md5(concat_ws(' ', sum(high), sum(low), count(*))) AS hash,
                 count(*)::INTEGER AS line_count
@@ -105,17 +108,18 @@ def incoming(db: duckdb.DuckDBPyConnection, record_type: RecordType) -> pa.Table
             ) GROUP BY batch_id, period, document_id
             UNION ALL
             SELECT document_id, period, NULL, 0 FROM held_document
-            """
-        )
-        .to_arrow_table()
-        .cast(INCOMING)
+        ) TO {_literal(file)} (FORMAT parquet)
+        """
     )
+    return file
 
 
-def choose(db: duckdb.DuckDBPyConnection, comparison: pa.Table) -> int:
-    """Create `outgoing` from a COMPARISON of `ledger.documents`; returns its number of lines."""
-    db.register("compared", comparison)
-    db.execute("CREATE TABLE comparison AS SELECT batch_id, document_id, change FROM compared")
+def choose(db: duckdb.DuckDBPyConnection, comparison: Path) -> int:
+    """Create `outgoing` and `comparison`; returns the number of lines that go out.
+
+    The file holds a COMPARISON of `ledger.documents`.
+    """
+    db.execute(f"CREATE VIEW comparison AS FROM read_parquet({_literal(comparison)})")
     db.execute(
         """
         CREATE VIEW outgoing AS SELECT line.* FROM line SEMI JOIN (
@@ -126,8 +130,25 @@ def choose(db: duckdb.DuckDBPyConnection, comparison: pa.Table) -> int:
     return int(db.execute("SELECT count(*) FROM outgoing").fetchall()[0][0])
 
 
+def removed(db: duckdb.DuckDBPyConnection) -> pa.Table:
+    """The documents of `comparison` that are gone, with all of its columns."""
+    return db.sql(
+        "FROM comparison WHERE change = 'removed' ORDER BY document_id, period"
+    ).to_arrow_table()
+
+
+def changes(db: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """How many documents of `comparison` were added, changed, unchanged and removed."""
+    return dict(
+        db.execute("SELECT change, count(*) FROM comparison GROUP BY 1 ORDER BY 1").fetchall()
+    )
+
+
 def totals(
-    db: duckdb.DuckDBPyConnection, removed: pa.Table, delivered_from: Mapping[str, Path]
+    db: duckdb.DuckDBPyConnection,
+    record_type: RecordType,
+    removed: pa.Table,
+    delivered_from: Mapping[str, Path],
 ) -> dict[str, list[Total]]:
     """Rows and amounts delivered, unchanged and removed, by batch, after `choose`.
 
@@ -147,14 +168,17 @@ def totals(
     result: defaultdict[str, list[Total]] = defaultdict(list)
     for batch_id, bucket, currency, rows, amount in [
         *found,
-        *_removed(db, removed, delivered_from),
+        *_removed(db, record_type, removed, delivered_from),
     ]:
         result[batch_id].append(Total(bucket, rows, amount, currency))
     return dict(result)
 
 
 def _removed(
-    db: duckdb.DuckDBPyConnection, removed: pa.Table, delivered_from: Mapping[str, Path]
+    db: duckdb.DuckDBPyConnection,
+    record_type: RecordType,
+    removed: pa.Table,
+    delivered_from: Mapping[str, Path],
 ) -> list[tuple[str, str, str, int, Decimal]]:
     gone = [
         {
@@ -169,11 +193,12 @@ def _removed(
         return []
     db.register("gone", pa.Table.from_pylist(gone, schema=_REMOVED))
     files = {row["file"] for row in gone if row["file"] and Path(row["file"]).is_file()}
+    more = without_amount(record_type) if files else ""
     return db.execute(
         f"""
         WITH known AS (
             SELECT gone.batch_id, gone.document_id, currency, amount
-            FROM {_parquet(sorted(files))} AS rows
+            FROM (SELECT *{more} FROM {_parquet(sorted(files))}) AS rows
             JOIN gone ON gone.file = rows.filename AND gone.document_id = rows.document_id
             WHERE excluded_by IS NULL
         )
@@ -219,13 +244,17 @@ def _read(db: duckdb.DuckDBPyConnection, kind: str) -> str:
 
 
 def _parquet(files: Iterable[str]) -> str:
-    listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    listed = ", ".join(_literal(file) for file in files)
     if not listed:
         return (
             "(SELECT NULL::VARCHAR AS filename, NULL::VARCHAR AS document_id, NULL::VARCHAR AS "
             "currency, 0::DECIMAL(18, 4) AS amount, NULL::VARCHAR AS excluded_by WHERE false)"
         )
     return f"read_parquet([{listed}], filename = true)"
+
+
+def _literal(file: str | Path) -> str:
+    return "'" + str(file).replace("'", "''") + "'"
 
 
 def _record_type(batches: Sequence[Batch]) -> RecordType:

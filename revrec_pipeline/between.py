@@ -17,14 +17,16 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from revrec_pipeline.assignment import assign
 from revrec_pipeline.canonical import ERRORS
 from revrec_pipeline.codes import CODES
 from revrec_pipeline.engine import engine
 from revrec_pipeline.lake import Lake
-from revrec_pipeline.ledger import Ledger, sync_errors
+from revrec_pipeline.ledger import Ledger, assignments, sync_errors
+from revrec_pipeline.ledger.assignments import ASSIGNED
 from revrec_pipeline.ledger.job_view import amount_text
 from revrec_pipeline.matches import Match
-from revrec_pipeline.model import BILLING_LINE, ORDER_LINE, RecordType
+from revrec_pipeline.model import BILLING_LINE, DELIVERY_LINE, ORDER_LINE, RecordType
 
 _DELIVERED = pa.schema(
     [("record_type", pa.string()), ("document_id", pa.string()), ("path", pa.string())]
@@ -41,6 +43,8 @@ _MATCHES = pa.schema(
 def record(ledger: Ledger, lake: Lake, matches: Iterable[Match], job_id: int) -> int:
     """Put what does not fit into the ledger, in place of what did not before. Returns how many.
 
+    So are the order lines that delivered units count against.
+
     `job_id` is the job whose delivery, or last delivery, shows it. Deliveries of several sources
     end side by side: what was compared before another one ended must not replace what that found,
     so it is compared again.
@@ -49,11 +53,18 @@ def record(ledger: Ledger, lake: Lake, matches: Iterable[Match], job_id: int) ->
     for _ in range(_ATTEMPTS):
         delivered, state = _delivered(ledger)
         with _matched(lake, delivered, matches) as db:
-            found = db.sql(_FINDINGS).to_arrow_table().cast(ERRORS)
+            assigned = assign(db)
+            found = pa.concat_tables(
+                [
+                    db.sql(_FINDINGS).to_arrow_table().cast(ERRORS),
+                    pa.Table.from_pylist(assigned.findings, schema=ERRORS),
+                ]
+            )
         with ledger.transaction() as tx:
             tx.lock("findings between systems")
             if tx.one(_STATE) == state:
                 sync_errors.record_findings(tx, job_id=job_id, errors=found)
+                assignments.record(tx, job_id=job_id, units=assigned.units)
                 break
     # Else deliveries end faster than they can be compared, and the last of them will compare.
     return int(found.num_rows)
@@ -80,6 +91,25 @@ def unmatched(
     )
 
 
+def deliveries(ledger: Ledger, lake: Lake) -> list[dict[str, Any]]:
+    """The deliveries that went out, and which order lines their units count against.
+
+    `{delivery_date, source, document_id, line_id, customer_id, product_code, units, order_source,
+    order_number, order_item_number}`, by day; one for each order line, and one without an order
+    (the last three null) for units that no line takes.
+    """
+    delivered, _ = _delivered(ledger)
+    with ledger.transaction() as tx:
+        active = [{name: row[name] for name in ASSIGNED.names} for row in assignments.active(tx)]
+    with _matched(lake, delivered, []) as db:
+        db.register("assigned", pa.Table.from_pylist(active, schema=ASSIGNED))
+        found: list[dict[str, Any]] = db.sql(_ASSIGNMENTS).to_arrow_table().to_pylist()
+    for row in found:
+        row["units"] = f"{row['units'].normalize():f}"
+        row["delivery_date"] = row["delivery_date"].isoformat()
+    return found
+
+
 def customer_name(
     ledger: Ledger, lake: Lake, kind: RecordType, source: str, id_: str
 ) -> str | None:
@@ -102,7 +132,7 @@ def _delivered(ledger: Ledger) -> tuple[pa.Table, dict[str, Any] | None]:
             """
             SELECT document.record_type, document_id, path
             FROM document JOIN batch ON batch.id = document.batch_id
-            WHERE document.record_type IN ('sales', 'invoices')
+            WHERE document.record_type IN ('sales', 'invoices', 'deliveries')
             """,
             _DELIVERED,
         )
@@ -113,7 +143,7 @@ def _delivered(ledger: Ledger) -> tuple[pa.Table, dict[str, Any] | None]:
 def _matched(
     lake: Lake, delivered: pa.Table, matches: Iterable[Match]
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database with `orders`, `invoices`, `matched` and `unmatched`."""
+    """A database with `orders`, `invoices`, `matched`, `unmatched`, and the tables of lines."""
     listed = [{name: asdict(match)[name] for name in _MATCHES.names} for match in matches]
     with lake.reading(), lake.scratch() as folder, engine(folder / "spill") as db:
         db.register("delivered_documents", delivered)
@@ -133,6 +163,7 @@ def _matched(
         for kind, schema, name in (
             (RecordType.SALES, ORDER_LINE, "order_line"),
             (RecordType.INVOICES, BILLING_LINE, "billing_line"),
+            (RecordType.DELIVERIES, DELIVERY_LINE, "delivery_line"),
         ):
             # A month that is gone from the lake has nothing to compare; its delivery stands.
             there = [file for file in files if f"/{kind}/" in file and Path(file).is_file()]
@@ -249,6 +280,30 @@ JOIN (SELECT *, {_ALIKE} AS alike FROM customer) AS ordered USING (alike)
 WHERE alike <> ''
 QUALIFY row_number() OVER (PARTITION BY billed.source, billed.customer_id
     ORDER BY ordered.source, ordered.customer_id) = 1;
+"""
+
+_ASSIGNMENTS = """
+WITH counted AS (
+    SELECT assigned.*, order_number, order_item_number
+    FROM assigned LEFT JOIN order_line AS sold ON sold.source = order_source
+        AND sold.document_id = order_id AND sold.line_id = order_line_id
+), given AS (
+    SELECT source, document_id, line_id, sum(units) AS units FROM assigned GROUP BY ALL
+)
+SELECT line.delivery_date, line.source, line.document_id, line.line_id, line.customer_id,
+    line.product_code, part.units, part.order_source, part.order_number, part.order_item_number
+FROM delivery_line AS line JOIN (
+    SELECT source, document_id, line_id, units::DECIMAL(28, 12) AS units, order_source,
+        order_number, order_item_number
+    FROM counted
+    UNION ALL
+    SELECT source, document_id, line_id,
+        (units_delivered - coalesce(given.units, 0))::DECIMAL(28, 12), NULL, NULL, NULL
+    FROM delivery_line LEFT JOIN given USING (source, document_id, line_id)
+    WHERE units_delivered <> coalesce(given.units, 0)
+) AS part USING (source, document_id, line_id)
+ORDER BY line.delivery_date, line.document_id, line.source, length(line.line_id), line.line_id,
+    part.order_number NULLS LAST, length(part.order_item_number), part.order_item_number
 """
 
 _CUSTOMERS = """

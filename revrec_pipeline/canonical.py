@@ -2,8 +2,9 @@
 
 A pure function of the lake's landings, the settings and what people let through: no clock, no
 network, no ledger. Here it is decided which version of a document counts (the version guard) and
-which documents are held back. What a vendor's fields mean is in `mapping`, what a row must satisfy
-in `checks`, what must tie in `controls`, what becomes of the batch in `delivery`.
+which documents are held back. What a vendor's fields mean is in `mapping`, what recorded customers
+and products add in `references`, what a row must satisfy in `checks`, what must tie in `controls`,
+what becomes of the batch in `delivery`.
 
     canonical/<source>/<record type>/<2026-01>/<hash>/rows.parquet    all rows, also excluded ones
                                                      /held.parquet    documents that an error holds
@@ -20,7 +21,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from revrec_pipeline import checks, controls
+from revrec_pipeline import checks, controls, references
 from revrec_pipeline.codes import CONTROL_DIFFERENCE
 from revrec_pipeline.controls import Damage
 from revrec_pipeline.engine import engine
@@ -28,12 +29,21 @@ from revrec_pipeline.errors import LakeError
 from revrec_pipeline.lake import Lake, Landing, newest_listings
 from revrec_pipeline.ledger.sync_errors import Waiver
 from revrec_pipeline.mapping import Site, Source, SourceSettings
-from revrec_pipeline.model import AMOUNT, CANONICAL, OWN_SOURCES, RecordType, SyncError
+from revrec_pipeline.model import (
+    AMOUNT,
+    CANONICAL,
+    OWN_SOURCES,
+    RecordType,
+    SyncError,
+    without_amount,
+)
 
 ERRORS = pa.schema([(column.name, pa.string()) for column in fields(SyncError)])
 #: Rows and amount by bucket (source, excluded, flagged), rule and currency. `rule` names what
 #: excluded or flagged the row (`order_held`: another line of its document failed). A row without a
-#: currency counts under ISO 4217's XXX, a row without an amount with 0.
+#: currency counts under ISO 4217's XXX, a row without an amount with 0. The bucket `own_total` has
+#: documents for rows and for their amount what the vendor itself says that they are over; its rule
+#: is `differs` where their lines say otherwise.
 TOTALS = pa.schema(
     [
         ("bucket", pa.string()),
@@ -102,12 +112,15 @@ def build(
         rows = batch / "rows.parquet"
         columns = ", ".join(CANONICAL[record_type].names)
         _waive(db, waived)
+        given = _with_defaults(db, site)
+        given = references.filled(db, lake, record_type, site.home_currency, given)
         db.execute(
-            f"COPY (SELECT {columns} FROM {_with_defaults(db, site)}) TO '{rows}' "
+            f"COPY (SELECT {columns} FROM {given}) TO '{rows}' "
             "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 50000)"
         )
         db.execute(
-            "CREATE VIEW stored AS SELECT *, file_row_number AS position "
+            f"CREATE VIEW stored AS SELECT *{without_amount(record_type)}, "
+            "file_row_number AS position "
             f"FROM read_parquet('{rows}', file_row_number = true)"
         )
         _check(db, record_type)
@@ -180,6 +193,7 @@ def _choose_versions(
     document that the listing lacks has been deleted since.
     """
     db.execute("CREATE TABLE listing (window_name VARCHAR, landing VARCHAR)")
+    lake.keys(landings)  # read below, once all of them are known to be whole
     listings = list(newest_listings(known).items())
     if listings:
         db.executemany("INSERT INTO listing VALUES (?, ?)", listings)
@@ -356,11 +370,9 @@ def _check(db: duckdb.DuckDBPyConnection, record_type: RecordType) -> None:
         """
     )
     db.execute("CREATE TABLE control (position BIGINT, field VARCHAR, message VARCHAR)")
-    if controls.has_totals(db):
-        db.execute(f"INSERT INTO control {controls.DIFFERENCES}")
-        db.execute(
-            f"INSERT INTO failed SELECT position, field, '{CONTROL_DIFFERENCE}' FROM control"
-        )
+    controls.compare(db)
+    db.execute(f"INSERT INTO control {controls.DIFFERENCES}")
+    db.execute(f"INSERT INTO failed SELECT position, field, '{CONTROL_DIFFERENCE}' FROM control")
     _tell_bad_cells(db)
     db.execute(
         "CREATE TABLE held AS SELECT DISTINCT document_id FROM stored "
@@ -445,6 +457,7 @@ SELECT bucket, rule, currency, count(*) AS rows, sum(amount)::DECIMAL(18, 4) AS 
         WHERE excluded_by IS NOT NULL
     UNION ALL SELECT 'flagged', flagged_by, currency, amount FROM named
         WHERE flagged_by IS NOT NULL
+    UNION ALL SELECT 'own_total', rule, currency, amount FROM ({controls.OWN_TOTALS})
 ) GROUP BY ALL ORDER BY ALL
 """
 _LOST = """

@@ -79,6 +79,13 @@ _BLAMED_OF_EXPENSES = {
     "service_days": "end_date",
     "amount_misfit": "amount",
 }
+#: What may stand once in a month, of record types without service dates and amounts. A customer is
+#: one document, whose second line is a second row of it.
+_ONCE = {
+    RecordType.DELIVERIES: ("reference_number", "reference_number"),
+    RecordType.CUSTOMERS: ("document_id", "customer_id"),
+    RecordType.PRODUCTS: ("document_id", "product_code"),
+}
 
 SCHEMAS: dict[RecordType, pandera.DataFrameSchema] = {
     RecordType.SALES: pandera.DataFrameSchema(
@@ -138,6 +145,45 @@ SCHEMAS: dict[RecordType, pandera.DataFrameSchema] = {
         strict=True,
         ordered=True,
     ),
+    RecordType.DELIVERIES: pandera.DataFrameSchema(
+        {
+            "line_id": _text(),
+            "customer_id": _text("IN_MISSING_REQUIRED", _IDENTIFIER),
+            "order_number": _text(None, _IDENTIFIER),
+            "order_item_number": _text(None, _IDENTIFIER),
+            "product_code": _text("IN_MISSING_REQUIRED", _IDENTIFIER),
+            "delivery_date": _date(),
+            "units_delivered": _number(RATE),
+            "reference_number": _text(None, _IDENTIFIER),
+            **_DERIVED,
+        },
+        name="delivery lines",
+        strict=True,
+        ordered=True,
+    ),
+    RecordType.CUSTOMERS: pandera.DataFrameSchema(
+        {
+            "line_id": _text(),
+            "customer_id": _text("IN_MISSING_REQUIRED", _IDENTIFIER),
+            "customer_name": _text(),
+            **_DERIVED,
+        },
+        name="customers",
+        strict=True,
+        ordered=True,
+    ),
+    RecordType.PRODUCTS: pandera.DataFrameSchema(
+        {
+            "line_id": _text(),
+            "product_id": _text(None, _IDENTIFIER),
+            "product_code": _text("IN_MISSING_REQUIRED", _IDENTIFIER),
+            "product_name": _text(),
+            **_DERIVED,
+        },
+        name="products",
+        strict=True,
+        ordered=True,
+    ),
 }
 
 
@@ -190,6 +236,10 @@ def failures(
     if record_type is RecordType.COMMISSIONS:
         start, end, twice = "start_date", "end_date", "reference_number"
         blamed = _BLAMED_OF_EXPENSES
+    days = f"{end} - {start} + 1"
+    if record_type in _ONCE:
+        twice, blame = _ONCE[record_type]
+        blamed, days = {"line_occurrences": blame}, "NULL"
     # A second connection, for the caller writes to the first one while this one is being read.
     reader = (
         engine.cursor()
@@ -202,7 +252,7 @@ def failures(
         )
         SELECT position, {", ".join(columns)},
             coalesce(line_occurrences, 1)::INTEGER AS line_occurrences,
-            ({end} - {start} + 1)::INTEGER AS service_days,
+            ({days})::INTEGER AS service_days,
             (amount IS NOT NULL AND currency IS NOT NULL AND ({misfit}))::INTEGER AS amount_misfit
         FROM counted LEFT JOIN twice USING ({twice})
         """

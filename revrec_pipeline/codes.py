@@ -48,6 +48,8 @@ _ERROR, _WARNING = Severity.ERROR, Severity.WARNING
 BETWEEN_SYSTEMS = "between_systems"
 #: What was pulled, what was made of it, and what went out do not tie.
 CONTROL_DIFFERENCE = "PR_INPUT_CONTROL_DIFF"
+#: What delivered units and order lines do not tie in.
+UNMATCHED_DELIVERY, DELIVERED_NE_SOLD = "SYNC_UNMATCHED_DELIVERY", "SYNC_DELIVERED_NE_SOLD"
 
 CODES: dict[str, Code] = {
     "SYNC_AUTH": Code("", _ERROR, "sync", "source", "refused the credentials"),
@@ -95,6 +97,23 @@ CODES: dict[str, Code] = {
         "source",
         "has orders and no invoices",
         default="the orders go out",
+    ),
+    UNMATCHED_DELIVERY: Code(
+        BETWEEN_SYSTEMS,
+        _WARNING,
+        "sync",
+        "file",
+        "belongs to no order line that was delivered",
+        default="the delivery goes out as it is, and its units are assigned to no order line",
+    ),
+    DELIVERED_NE_SOLD: Code(
+        BETWEEN_SYSTEMS,
+        _WARNING,
+        "sync",
+        "file",
+        "is more than was sold, or takes back more than was delivered",
+        default="the delivery goes out as it is, and the units beyond are assigned to no order "
+        "line",
     ),
     "IN_MISSING_REQUIRED": Code("required_fields", _ERROR, "input", "source", "is missing"),
     "IN_CURRENCY_MISSING": Code(

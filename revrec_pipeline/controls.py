@@ -6,9 +6,10 @@
     delivery    what is written or loaded is what was stored (`delivery`, `ledger.batch_totals`)
 
 What lives here compares and names the records that differ; it mends nothing. A mapping that knows a
-document's own totals creates the view `document_total(document_id, lines, amount)` beside `rows`,
-from other fields than the lines': `lines` and `amount` (net, before tax, credits negative) may be
-null where the vendor gives none.
+document's own totals creates the view `document_total(document_id, lines, amount, outside)` beside
+`rows`: `lines` and `amount` (net, before tax, credits negative) come from other fields than the
+lines' and are null where the vendor gives none; `outside` lists the rules that exclude lines which
+the vendor does not count, either. Which totals are used, and which are not and why, is in ADR 17.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from revrec_pipeline.lake import Lake, Landing
+from revrec_pipeline.model import RecordType, without_amount
 
 #: The file beside a batch's rows that says what they were when they were stored.
 DOCUMENTS = "documents.parquet"
@@ -109,27 +111,39 @@ def _documents(
     return tuple(sorted(id_ for id_ in found if id_))
 
 
-def has_totals(db: duckdb.DuckDBPyConnection) -> bool:
-    """Whether the mapping has created the view of documents' own totals."""
-    found = db.execute(
-        "SELECT count(*) FROM duckdb_views() WHERE view_name = 'document_total'"
-    ).fetchall()
-    return bool(found[0][0])
+def compare(db: duckdb.DuckDBPyConnection) -> None:
+    """Create `compared`, empty where the mapping knows no totals of documents."""
+    has = "SELECT count(*) FROM duckdb_views() WHERE view_name = 'document_total'"
+    if not db.execute(has).fetchall()[0][0]:
+        db.execute(
+            "CREATE VIEW document_total AS SELECT NULL::VARCHAR AS document_id, "
+            "NULL::BIGINT AS lines, NULL::DECIMAL(18, 4) AS amount, []::VARCHAR[] AS outside "
+            "WHERE false"
+        )
+    db.execute(f"CREATE TABLE compared AS {COMPARED}")
 
 
-#: The documents whose rows in `stored` differ from their own totals: position of a row that counts,
-#: field, and what to tell of it. A document with an unknown amount is flagged for that already.
-DIFFERENCES = """
-WITH found AS (
+#: The documents that count and have totals of their own, beside what their rows in `stored` say.
+#: `unknown` is how many of their amounts are not known; each is flagged for that already.
+COMPARED = """
+FROM (
     SELECT document_id, any_value(document_type) AS document_type,
         min(position) FILTER (WHERE excluded_by IS NULL) AS position,
-        count(line_id) AS lines, sum(amount) AS amount,
-        count(*) FILTER (WHERE amount IS NULL) AS unknown, any_value(currency) AS currency
-    FROM stored GROUP BY document_id
-), compared AS (
-    SELECT found.*, total.lines AS promised_lines, total.amount AS promised_amount
-    FROM found JOIN document_total AS total USING (document_id) WHERE position IS NOT NULL
-)
+        count(line_id) AS lines, any_value(currency) AS currency,
+        coalesce(sum(amount) FILTER (
+            WHERE excluded_by IS NULL OR NOT list_contains(outside, excluded_by)), 0) AS amount,
+        count(*) FILTER (WHERE amount IS NULL AND excluded_by IS NULL) AS unknown,
+        any_value(promised_lines) AS promised_lines, any_value(promised_amount) AS promised_amount
+    FROM stored JOIN (
+        SELECT document_id, lines AS promised_lines, amount AS promised_amount, outside
+        FROM document_total
+    ) USING (document_id) GROUP BY document_id
+) WHERE position IS NOT NULL
+"""
+
+#: Of those, as `compared`, the ones that differ: position of a row that counts, field, and what to
+#: tell of it.
+DIFFERENCES = """
 SELECT position, 'line_id' AS field, concat('Lines do not tie: ', document_type, ' ', document_id,
     ' has ', promised_lines, ' by its own count, and ', lines, ' arrived') AS message
 FROM compared WHERE promised_lines <> lines
@@ -140,6 +154,14 @@ FROM compared
 WHERE coalesce(promised_lines = lines, true) AND unknown = 0 AND promised_amount <> amount
 """
 
+#: Of those, as `compared`, what the amounts of whole documents were compared with, and the rule
+#: `differs` where they do.
+OWN_TOTALS = """
+SELECT CASE WHEN promised_amount <> amount THEN 'differs' ELSE '' END AS rule,
+    coalesce(currency, 'XXX') AS currency, promised_amount AS amount
+FROM compared WHERE unknown = 0 AND promised_amount IS NOT NULL
+"""
+
 #: What each document of `stored` amounts to, for DOCUMENTS; `held` names those that are held back.
 STORED = """
 SELECT document_id, coalesce(currency, 'XXX') AS currency, held.document_id IS NOT NULL AS held,
@@ -148,7 +170,9 @@ FROM {rows} LEFT JOIN {held} AS held USING (document_id) GROUP BY ALL ORDER BY A
 """
 
 
-def changed_since_stored(db: duckdb.DuckDBPyConnection, folder: Path) -> list[str]:
+def changed_since_stored(
+    db: duckdb.DuckDBPyConnection, record_type: RecordType, folder: Path
+) -> list[str]:
     """The documents of a batch whose rows are no more, fewer or others than when it was stored.
 
     A batch that was stored before there were such totals has none to compare with.
@@ -159,6 +183,7 @@ def changed_since_stored(db: duckdb.DuckDBPyConnection, folder: Path) -> list[st
         f"read_parquet({_literal(folder / name)})"
         for name in ("rows.parquet", "held.parquet", DOCUMENTS)
     )
+    rows = f"(SELECT *{without_amount(record_type)} FROM {rows})"
     now = STORED.format(rows=rows, held=held)
     then = f"FROM {documents}"
     found = db.execute(

@@ -22,7 +22,6 @@ from typing import Literal
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from revrec_pipeline import batch_rows, controls
@@ -33,9 +32,10 @@ from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import Ledger, Transaction, documents, jobs, lines, now, outbox
 from revrec_pipeline.ledger.accounting_periods import current_route
 from revrec_pipeline.ledger.outbox import Batch, Total
-from revrec_pipeline.model import RecordType, Route
+from revrec_pipeline.model import OWN_SOURCES, RecordType, Route
 
-_BATCH_ROWS = 8_192
+#: Each thread that writes holds two groups of rows.
+_ROWS_PER_GROUP = 20_480
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,8 @@ class Delivery:
     totals: Mapping[str, Sequence[Total]] = field(default_factory=dict)
     #: Conversion files, below the lake's root.
     files: tuple[Path, ...] = ()
+    #: Lines that files had brought of the same documents; from now on their system's count.
+    taken_over: int = 0
 
     def rows(self, bucket: str) -> int:
         """The rows of all batches in a bucket: delivered, unchanged or removed."""
@@ -157,22 +159,25 @@ def _deliver(
 ) -> Delivery:
     batch_rows.open_rows(db, lake.root, claim.batches)
     _refuse_changed(claim, lake, db)
-    arriving = batch_rows.incoming(db, claim.record_type)
+    arriving = batch_rows.incoming(db, claim.record_type, scratch / "arriving.parquet")
+    comparison = scratch / "comparison.parquet"
     with claim.ledger.transaction() as tx:
-        batches = documents.by_period(claim.batches)
-        comparison = documents.compare(
+        found = documents.compare(
             tx,
             source=claim.source,
             record_type=claim.record_type,
-            batches=batches,
+            batches=documents.by_period(claim.batches),
             incoming=arriving,
         )
-        removed = comparison.filter(pc.equal(comparison["change"], "removed"))
-        delivered_from = _delivered_from(tx, claim, lake, removed)
         earlier = sum(file["kind"] == "zip" for file in jobs.files(tx, claim.job_id))
+    with pq.ParquetWriter(comparison, found.schema) as writer:
+        for some in found:
+            writer.write_batch(some)
     count = batch_rows.choose(db, comparison)
-    found = batch_rows.totals(db, removed, delivered_from)
-    totals = {batch.id: found.get(batch.id, []) for batch in claim.batches}
+    removed = batch_rows.removed(db)
+    delivered_from = _delivered_from(claim, lake, removed)
+    summed = batch_rows.totals(db, claim.record_type, removed, delivered_from)
+    totals = {batch.id: summed.get(batch.id, []) for batch in claim.batches}
     claim.renew()
     files: list[_File] = []
     staged = scratch / "lines.parquet"
@@ -180,7 +185,8 @@ def _deliver(
         files = _write(claim, lake, scratch, db, count, f"-{earlier + 1}" if earlier else "")
     elif count:
         db.execute(
-            f"COPY (SELECT * EXCLUDE (batch_id) FROM outgoing) TO '{staged}' (FORMAT parquet)"
+            f"COPY (SELECT * EXCLUDE (batch_id) FROM outgoing) TO '{staged}' "
+            f"(FORMAT parquet, ROW_GROUP_SIZE {_ROWS_PER_GROUP})"
         )
         claim.renew()
     with claim.ledger.transaction() as tx:
@@ -195,8 +201,9 @@ def _deliver(
             route=route,
             comparison=comparison,
         )
+        taken_over = 0
         if route is Route.LIVE:
-            _load(tx, claim, removed, staged if count else None, totals)
+            taken_over = _load(tx, claim, removed, staged if count else None, totals)
         for file in files:
             jobs.record_file(
                 tx,
@@ -210,9 +217,10 @@ def _deliver(
     return Delivery(
         "delivered",
         tuple(batch.id for batch in claim.batches),
-        {row["values"]: row["counts"] for row in comparison["change"].value_counts().to_pylist()},
+        batch_rows.changes(db),
         totals,
         tuple(file.path for file in files),
+        taken_over,
     )
 
 
@@ -223,29 +231,31 @@ def _refuse_changed(claim: _Claim, lake: Lake, db: duckdb.DuckDBPyConnection) ->
         LakeError: a batch's file is not what was stored.
     """
     for batch in claim.batches:
-        if changed := controls.changed_since_stored(db, lake.root / batch.path):
+        folder = lake.root / batch.path
+        if changed := controls.changed_since_stored(db, claim.record_type, folder):
             raise LakeError(
-                f"{lake.root / batch.path} does not tie with what was stored, so nothing of job "
+                f"{folder} does not tie with what was stored, so nothing of job "
                 f"{claim.job_id} was delivered; records: {controls.named(changed)}. Restore the "
                 f"folder, or remove it and sync {batch.source} --from {batch.period} --to "
                 f"{batch.period}"
             )
 
 
-def _delivered_from(
-    tx: Transaction, claim: _Claim, lake: Lake, removed: pa.Table
-) -> dict[str, Path]:
+def _delivered_from(claim: _Claim, lake: Lake, removed: pa.Table) -> dict[str, Path]:
     """For each removed document, the file of the batch that delivered it."""
-    found = tx.rows(
-        """
-        SELECT document_id, path FROM document JOIN batch ON batch.id = document.batch_id
-        WHERE document.source = :source AND document.record_type = :record_type
-            AND document_id = ANY(:ids)
-        """,
-        source=claim.source,
-        record_type=claim.record_type,
-        ids=removed["document_id"].to_pylist(),
-    )
+    if not removed.num_rows:
+        return {}
+    with claim.ledger.transaction() as tx:
+        found = tx.rows(
+            """
+            SELECT document_id, path FROM document JOIN batch ON batch.id = document.batch_id
+            WHERE document.source = :source AND document.record_type = :record_type
+                AND document_id = ANY(:ids)
+            """,
+            source=claim.source,
+            record_type=claim.record_type,
+            ids=removed["document_id"].to_pylist(),
+        )
     return {row["document_id"]: lake.root / row["path"] / "rows.parquet" for row in found}
 
 
@@ -296,14 +306,14 @@ def _load(
     removed: pa.Table,
     staged: Path | None,
     totals: Mapping[str, Sequence[Total]],
-) -> None:
+) -> int:
+    """Load and remove; returns how many lines of files give way."""
+    taken_over = 0
     if staged:
         at = now()
-        with pq.ParquetFile(staged) as content:
-            rows = pa.RecordBatchReader.from_batches(
-                content.schema_arrow, content.iter_batches(_BATCH_ROWS)
-            )
-            lines.upsert(tx, claim.record_type, rows, job_id=claim.job_id, at=at)
+        lines.upsert(tx, claim.record_type, staged, job_id=claim.job_id, at=at)
+        if claim.source not in OWN_SOURCES:
+            taken_over = lines.take_over(tx, claim.record_type, staged, at=at)
         _check_loaded(tx, claim, totals, at)
     if removed.num_rows:
         lines.remove(
@@ -312,6 +322,7 @@ def _load(
             source=claim.source,
             documents=removed.select(["document_id"]),
         )
+    return taken_over
 
 
 def _check_loaded(

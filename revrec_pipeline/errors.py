@@ -37,6 +37,10 @@ class LedgerBusyError(LedgerError):
     """Another process held the ledger until the deadline."""
 
 
+class ContentBusyError(LedgerBusyError):
+    """Another process is importing the same content."""
+
+
 class SourceError(RevrecError):
     """A source system refused, failed, or answered something that its API does not promise.
 

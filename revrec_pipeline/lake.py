@@ -8,12 +8,14 @@
 
 A *landing* is one consistent pull of a window: documents together with all of their lines. It
 appears under its name in one rename; a crash leaves at most a folder under `.partial/`, which
-nobody reads.
+nobody reads and the next writer removes.
 What a vendor's fields mean is in `mapping`; which version of a document counts is in `canonical`.
 """
 
 import errno
+import fcntl
 import json
+import os
 import re
 import secrets
 import shutil
@@ -21,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -62,6 +64,7 @@ _PAGES = pa.schema(
         ("body", pa.string()),
     ]
 )
+_KEYS_FILE = "keys.parquet"
 _LANDED_KEYS = pa.schema(
     [("object", pa.string()), ("page", pa.int32()), *KEYS, ("digest", pa.string())]
 )
@@ -102,6 +105,7 @@ class Landing:
     started_at: str
     server_time: str | None  # of the last page
     objects: dict[str, dict[str, Any]]  # pages, records, bytes and sha256 of each object
+    keys: dict[str, Any]  # rows and sha256 of keys.parquet
     periods: tuple[str, ...]  # months of the documents in it
     touched: tuple[str, ...]  # those of what it changed, where it is now and where it was before
 
@@ -202,13 +206,18 @@ class Lake:
     def scratch(self) -> Iterator[Path]:
         """A folder to write into, for `publish`. What is not published is gone at the end.
 
+        It is locked as long as its process lives; what killed processes left is removed here.
+
         Raises:
             LakeError: the disk is full or may not be written.
         """
-        folder = self.root / ".partial" / secrets.token_hex(8)
+        partial = self.root / ".partial"
+        folder = partial / secrets.token_hex(8)
         try:
-            folder.mkdir(parents=True)
-            yield folder
+            partial.mkdir(parents=True, exist_ok=True)
+            _remove_left_behind(partial)
+            with _locked_folder(folder):
+                yield folder
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
                 raise LakeError(
@@ -258,7 +267,8 @@ class Lake:
                     keys.append(_landed(page, number, page.keys))
             summaries = {name: writer.close() for name, writer in writers.items()}
             table = pa.Table.from_batches(keys, _LANDED_KEYS)
-            pq.write_table(table, folder / "keys.parquet", compression="zstd")
+            keys_file = folder / _KEYS_FILE
+            pq.write_table(table, keys_file, compression="zstd")
             periods = tuple(sorted({p for p in table["period"].unique().to_pylist() if p}))
             landing = Landing(
                 id=landing_id,
@@ -271,6 +281,7 @@ class Lake:
                 started_at=started.isoformat(),
                 server_time=server_time.isoformat() if server_time else None,
                 objects=summaries,
+                keys={"rows": table.num_rows, "sha256": _sha256(keys_file)},
                 periods=periods,
                 touched=self._touched(source, window, table),
             )
@@ -293,8 +304,7 @@ class Lake:
             if earlier:  # a document that is gone from the new listing leaves its month, too
                 touched.update(earlier[-1].periods)
         if keys.num_rows:
-            files = [str(self.root / landing.folder / "keys.parquet") for landing in known]
-            listings = newest_listings(known)
+            files, listings = self.keys(known), newest_listings(known)
             with self.reading(), duckdb.connect() as connection:
                 connection.register("landed", keys)
                 connection.execute("CREATE TABLE listing (window_name VARCHAR, landing VARCHAR)")
@@ -322,11 +332,31 @@ class Lake:
             if found is None:
                 raise
             file = Path(found[0])
-            what = "damaged" if file.is_file() else "missing"
-            raise LakeError(
-                f"{file} is {what}; restore it from a backup, or remove the folder "
-                f"{file.parent} and run `{_mended_by(file.relative_to(self.root))}`"
-            ) from error
+            raise self._unusable(file, "damaged" if file.is_file() else "missing") from error
+
+    def keys(self, landings: Iterable[Landing]) -> list[str]:
+        """The files with the documents of these landings, each found to be as it landed.
+
+        A document that such a file has lost would leave its month as if it had been deleted.
+
+        Raises:
+            LakeError: names a file that is missing or not as it landed.
+        """
+        files = []
+        for landing in landings:
+            file = self.root / landing.folder / _KEYS_FILE
+            if not file.is_file():
+                raise self._unusable(file, "missing")
+            if _sha256(file) != landing.keys["sha256"]:
+                raise self._unusable(file, _what_became_of(file, landing.keys["rows"]))
+            files.append(str(file))
+        return files
+
+    def _unusable(self, file: Path, what: str) -> LakeError:
+        return LakeError(
+            f"{file} is {what}; restore it from a backup, or remove the folder {file.parent} and "
+            f"run `{_mended_by(file.relative_to(self.root))}`"
+        )
 
     def landings(self, source: str) -> list[Landing]:
         """All landings of a source, oldest first."""
@@ -371,6 +401,53 @@ def _all_keys(files: list[str]) -> str:
         "parse_path(filename)[-2] AS landing "
         f"FROM read_parquet([{listed}], filename = true, union_by_name = true)"
     )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return file_digest(content, "sha256").hexdigest()
+
+
+def _what_became_of(file: Path, documents: int) -> str:
+    """What is wrong with a file of keys that is not as it landed, with so many documents."""
+    try:
+        found = pq.read_metadata(file).num_rows
+    except (OSError, pa.ArrowException):
+        return "damaged"
+    return f"not as it landed: it has {found} documents, and {documents} landed"
+
+
+@contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    """Make a folder whose lock ends with this process."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if folder.exists():
+            break
+        os.close(descriptor)  # another process took it for left behind before it was locked
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_left_behind(partial: Path) -> None:
+    """Remove the scratch folders whose processes are dead."""
+    for folder in partial.iterdir():
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # published or removed meanwhile
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
 
 
 def _mended_by(file: Path) -> str:

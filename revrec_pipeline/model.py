@@ -11,11 +11,17 @@ import pyarrow as pa
 
 
 class RecordType(StrEnum):
-    """What a canonical row describes; also the last part of the canonical asset's key."""
+    """What a canonical row describes; also the last part of the canonical asset's key.
+
+    Systems yield the first three. The others come from files and by hand only.
+    """
 
     SALES = "sales"
     INVOICES = "invoices"
     COMMISSIONS = "commissions"
+    DELIVERIES = "deliveries"
+    CUSTOMERS = "customers"
+    PRODUCTS = "products"
 
 
 class Route(StrEnum):
@@ -144,17 +150,88 @@ EXPENSE_LINE = pa.schema(
     ]
 )
 
+#: Work that was done: units of a product, in the order line's own measure (hours, pieces). Which
+#: order lines they count against is decided in `revrec_pipeline.assignment`.
+DELIVERY_LINE = pa.schema(
+    [
+        *_LINEAGE,
+        ("customer_id", pa.string()),
+        ("order_number", pa.string()),  # null: the customer's oldest open line of the product
+        ("order_item_number", pa.string()),
+        ("product_code", pa.string()),
+        ("delivery_date", pa.date32()),
+        ("units_delivered", RATE),  # negative takes back
+        ("reference_number", pa.string()),  # identifies the delivery
+        ("custom_fields", pa.map_(pa.string(), pa.string())),
+    ]
+)
+
+#: A customer or product that somebody recorded; they have no day, so all are in one month.
+CUSTOMER = pa.schema(
+    [
+        *_LINEAGE,
+        ("customer_id", pa.string()),
+        ("customer_name", pa.string()),
+        ("customer_address", pa.string()),
+        ("customer_phone", pa.string()),
+        ("state", pa.string()),
+        ("customer_type", pa.string()),
+        ("tier", pa.string()),
+        ("custom_fields", pa.map_(pa.string(), pa.string())),
+    ]
+)
+PRODUCT = pa.schema(
+    [
+        *_LINEAGE,
+        ("product_id", pa.string()),
+        ("product_code", pa.string()),
+        ("product_name", pa.string()),
+        ("product_family", pa.string()),
+        ("product_type", pa.string()),
+        ("description", pa.string()),
+        ("list_price", RATE),  # per unit
+        ("pricebook_id", pa.string()),
+        ("term", RATE),  # months of service
+        ("is_recurring", pa.string()),  # true or false
+        ("price", RATE),
+        ("price_period", pa.string()),
+        ("units", pa.string()),  # per year, month or quarter
+        ("currency", pa.string()),  # of the prices; null: the home currency
+        ("delivery_start", pa.string()),  # RevRec's delivery rule: Order Date, or a custom field
+        ("delivery_end", pa.string()),
+        ("custom_fields", pa.map_(pa.string(), pa.string())),
+    ]
+)
+
 CANONICAL: dict[RecordType, pa.Schema] = {
     RecordType.SALES: ORDER_LINE,
     RecordType.INVOICES: BILLING_LINE,
     RecordType.COMMISSIONS: EXPENSE_LINE,
+    RecordType.DELIVERIES: DELIVERY_LINE,
+    RecordType.CUSTOMERS: CUSTOMER,
+    RecordType.PRODUCTS: PRODUCT,
 }
+#: Record types that other rows refer to by an id.
+REFERENCES = (RecordType.CUSTOMERS, RecordType.PRODUCTS)
 #: What people call the rows of a record type.
 ROWS_NAME: dict[RecordType, str] = {
     RecordType.SALES: "order lines",
     RecordType.INVOICES: "billing lines",
     RecordType.COMMISSIONS: "expense lines",
+    RecordType.DELIVERIES: "delivery lines",
+    RecordType.CUSTOMERS: "customers",
+    RecordType.PRODUCTS: "products",
 }
+
+
+def without_amount(record_type: RecordType) -> str:
+    """SQL that gives rows without an amount or a currency what totals sum: 0 of no currency.
+
+    It follows the columns of a SELECT; "" for record types that have both.
+    """
+    missing = {"amount": "0::DECIMAL(18, 4)", "currency": "NULL::VARCHAR"}
+    names = CANONICAL[record_type].names
+    return "".join(f", {sql} AS {name}" for name, sql in missing.items() if name not in names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from revrec_pipeline.engine import engine
 from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import Ledger, documents, jobs, outbox
 from revrec_pipeline.ledger.outbox import Batch
-from revrec_pipeline.model import CANONICAL, RecordType, Route
+from revrec_pipeline.model import CANONICAL, RecordType, Route, without_amount
 
 
 class _RollBack(Exception):  # noqa: N818 - not an error: it ends a transaction that must not last
@@ -62,7 +62,7 @@ def preview(
     found: list[tuple[pa.Table, list[str]]] = []
     with lake.scratch() as scratch, engine(scratch / "spill") as db:
         batch_rows.open_rows(db, lake.root, batches)
-        arriving = batch_rows.incoming(db, record_type)
+        arriving = batch_rows.incoming(db, record_type, scratch / "arriving.parquet")
         with suppress(_RollBack), ledger.transaction() as tx:
             job_id = jobs.open_job(
                 tx,
@@ -87,7 +87,7 @@ def preview(
                 built[batch.period] = outbox.batch_id(job_id, batch.period)
             comparison = documents.compare(
                 tx, source=source, record_type=record_type, batches=built, incoming=arriving
-            )
+            ).read_all()
             delivered = tx.rows(
                 "SELECT DISTINCT path FROM document JOIN batch ON batch.id = document.batch_id "
                 "WHERE document.source = :source AND document.record_type = :record_type "
@@ -99,7 +99,7 @@ def preview(
             found.append((comparison, [file for file in files if Path(file).is_file()]))
             raise _RollBack
         comparison, files = found[0]
-        _open_both_sides(db, comparison, files)
+        _open_both_sides(db, record_type, comparison, files)
         return Preview(
             db.sql(
                 "SELECT change, document_id, period, line_count FROM compared "
@@ -111,11 +111,16 @@ def preview(
 
 
 def _open_both_sides(
-    db: duckdb.DuckDBPyConnection, comparison: pa.Table, delivered: list[str]
+    db: duckdb.DuckDBPyConnection,
+    record_type: RecordType,
+    comparison: pa.Table,
+    delivered: list[str],
 ) -> None:
     """Create `compared`, and the rows `before` and `after` of the documents that would change."""
     db.register("compared", comparison)
-    rows = "read_parquet($files)" if delivered else "(FROM line LIMIT 0)"
+    rows = "(FROM line LIMIT 0)"
+    if delivered:
+        rows = f"(SELECT *{without_amount(record_type)} FROM read_parquet($files))"
     # A document's newest delivered rows: files of several batches may hold it.
     query = f"""
         CREATE TABLE before AS

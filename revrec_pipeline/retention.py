@@ -45,7 +45,7 @@ def removable(
 
 
 def _with_newest_versions(lake: Lake, landings: list[Landing]) -> set[str]:
-    files = [str(lake.root / one.folder / "keys.parquet") for one in landings]
+    files = lake.keys(landings)
     if not files:
         return set()
     with lake.reading(), duckdb.connect() as db:

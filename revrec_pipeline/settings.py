@@ -7,6 +7,7 @@ in the current folder, else `revrec.toml` in the home; without one the defaults 
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable
 from datetime import date
@@ -100,17 +101,20 @@ class ImportSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: Where files in the template arrive; without one, none is watched.
-    folder: Path | None = None
+    #: Where files in the template arrive, a path or `s3://bucket/prefix`; without one, none is
+    #: watched.
+    folder: str | None = None
     #: Cron expression in the site's time zone.
     schedule: str = "0 0 * * *"
 
-    @field_validator("folder", mode="before")
+    @field_validator("folder")
     @classmethod
-    def _local(cls, folder: object) -> object:
-        if isinstance(folder, str) and "://" in folder:
-            raise ValueError("only a local folder can be watched in this version; give its path")
-        return Path(folder).expanduser().absolute() if isinstance(folder, str) else folder
+    def _place(cls, folder: str | None) -> str | None:
+        if folder is None or re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^?#]*)?", folder):
+            return folder
+        if "://" in folder:
+            raise ValueError("write a path, or s3://bucket/prefix; credentials do not belong here")
+        return str(Path(folder).expanduser().absolute())
 
 
 #: `[sources]`: one table per source of the registry, each with the settings of its mapping.
@@ -160,7 +164,10 @@ class Settings(BaseSettings):
     @classmethod
     def _folder(cls, url: str | None) -> str | None:
         if url and "://" in url.removeprefix("file://"):
-            raise ValueError("only a folder can hold the lake in this version; give its path")
+            raise ValueError(
+                "only a folder can hold the lake in this version, on a disk where files can be "
+                "renamed; give its path"
+            )
         return url
 
     @classmethod

@@ -11,6 +11,7 @@ from typing import Any
 
 from revrec_pipeline.codes import CODES, page_of
 from revrec_pipeline.errors import UsageError
+from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import Ledger, jobs, now, sync_errors
 from revrec_pipeline.model import ROWS_NAME, RecordType, Severity
 from revrec_pipeline.pictures import bars
@@ -51,8 +52,8 @@ def summarize(ledger: Ledger, job_id: int) -> str:
     return "\n".join(parts)
 
 
-def write(ledger: Ledger, folder: Path, text: str) -> None:
-    """Put a job's summary and its pictures into the folder of its files."""
+def write(ledger: Ledger, lake: Lake, folder: Path, text: str) -> None:
+    """Put a job's summary and its pictures into the folder of its files, below the lake's root."""
     pictures = {
         "documents-by-month.svg": ("Delivered documents by month and source", _documents(ledger)),
         "errors-by-age.svg": ("Open errors by age", _ages(ledger)),
@@ -60,10 +61,22 @@ def write(ledger: Ledger, folder: Path, text: str) -> None:
     listed = [f"![{title}]({name})" for name, (title, _) in pictures.items()]
     whole = "\n".join([text, "## Pictures", "", *listed, ""])
     drawn = {name: bars(title, *counts) for name, (title, counts) in pictures.items()}
-    for name, content in {**drawn, FILE: whole}.items():
-        draft = folder / f".{name}.partial"
-        draft.write_text(content, encoding="utf-8")
-        draft.replace(folder / name)
+    with lake.scratch() as scratch:
+        # The text goes last: where it lies, the pictures lie as well.
+        for name, content in {**drawn, FILE: whole}.items():
+            draft = scratch / name
+            draft.write_text(content, encoding="utf-8")
+            draft.replace(lake.root / folder / name)
+
+
+def write_missing(ledger: Ledger, lake: Lake) -> None:
+    """Write the summaries of deliveries that were killed between their files and the summary."""
+    with ledger.transaction() as tx:
+        delivered = tx.rows("SELECT DISTINCT job_id, path FROM job_file WHERE kind = 'zip'")
+    for job_id, folder in sorted({(row["job_id"], Path(row["path"]).parent) for row in delivered}):
+        # Without its folder a job's files were removed by a person or by housekeeping.
+        if (lake.root / folder).is_dir() and not (lake.root / folder / FILE).exists():
+            write(ledger, lake, folder, summarize(ledger, job_id))
 
 
 def _documents(ledger: Ledger) -> tuple[list[str], dict[str, list[int]]]:
@@ -213,7 +226,22 @@ def _ties(controls: list[dict[str, Any]]) -> str:
             for each in controls
         ],
     )
-    return "\n".join(["## What ties", "", says, "", *(table if controls else []), ""])
+    own = own_totals(controls)
+    sentences = [says, *(["", own] if own else [])]
+    return "\n".join(["## What ties", "", *sentences, "", *(table if controls else []), ""])
+
+
+def own_totals(controls: list[dict[str, Any]]) -> str | None:
+    """Of how many documents the source itself says what they are over, as a sentence."""
+    documents, differing = (
+        sum(each["own_totals"][name] for each in controls) for name in ("documents", "differing")
+    )
+    if not documents:
+        return None
+    of = f"The source's own totals of {documents} document{'s' if documents > 1 else ''}"
+    if differing:
+        return f"{of}: {differing} differ{'s' if differing == 1 else ''} from the sum of the lines."
+    return f"{of} are what the lines sum to."
 
 
 def _table(headings: Iterable[object], rows: Iterable[Iterable[object]]) -> list[str]:

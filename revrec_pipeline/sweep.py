@@ -37,7 +37,7 @@ def compare(
     """
     landings = lake.landings(source)
     newest = {one.window: one.id for one in landings if one.window != CHANGES}
-    files = [str(lake.root / one.folder / "keys.parquet") for one in landings]
+    files = lake.keys(landings)
     with lake.reading(), duckdb.connect() as db:
         db.register("ids", ids)
         db.execute("CREATE TABLE listing (name VARCHAR, landing VARCHAR)")

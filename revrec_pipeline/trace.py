@@ -370,7 +370,7 @@ def _checks(
 def _last_landing(
     lake: Lake, db: duckdb.DuckDBPyConnection, source: str, document: str
 ) -> str | None:
-    files = [lake.root / landing.folder / "keys.parquet" for landing in lake.landings(source)]
+    files = [Path(file) for file in lake.keys(lake.landings(source))]
     if not files:
         return None
     found = db.execute(
@@ -403,31 +403,36 @@ def _received(
     ]
     text = "".join(page["record"] or "" for page in found)
     elsewhere = [line for line in line_ids if line and line not in text]
-    if elsewhere:
-        headers = {object_ for object_, _ in keys}
-        for file in sorted(folder.glob("*.parquet")):
-            if file.stem == "keys" or file.stem in headers:
-                continue
-            one = elsewhere[0]
-            found += [
-                _page(landing, file.stem, row, one)
-                for row in _pages(
-                    db,
-                    folder,
-                    file.stem,
-                    "contains(body, $line) AND (parent IS NULL OR parent = $document)",
-                    {"line": one, "document": document},
-                )
-            ]
+    headers = {"keys", *(object_ for object_, _ in keys)}
+    for file in sorted(folder.glob("*.parquet")) if elsewhere else ():
+        if file.stem in headers:
+            continue
+        named = _pages(
+            db,
+            folder,
+            file.stem,
+            "line IS NOT NULL AND (parent IS NULL OR parent = $document)",
+            {"lines": elsewhere, "document": document},
+            line="list_filter($lines, lambda one: contains(body, one))[1]",
+        )
+        pages = [_page(landing, file.stem, row, row.pop("line"), document) for row in named]
+        # A short id stands in other numbers, too: a page without the record is about others.
+        found += [page for page in pages if page["record"]]
     return found
 
 
 def _pages(
-    db: duckdb.DuckDBPyConnection, folder: Path, object_: str, which: str, values: Row
+    db: duckdb.DuckDBPyConnection,
+    folder: Path,
+    object_: str,
+    which: str,
+    values: Row,
+    *,
+    line: str = "NULL",
 ) -> list[Row]:
     found = db.execute(
         f"""
-        SELECT page, format, request, request_id, server_time, sha256, body
+        SELECT page, format, request, request_id, server_time, sha256, body, {line} AS line
         FROM {_literal(folder / f"{object_}.parquet")} WHERE {which} ORDER BY page
         LIMIT {_PAGES_SHOWN}
         """,
@@ -437,15 +442,18 @@ def _pages(
     return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
-def _page(landing: str, object_: str, row: Row, record: str) -> Row:
-    body = row.pop("body")
-    cut = {"csv": _cut_csv, "xml": _cut_xml}.get(row.pop("format"), _cut_json)
+def _page(landing: str, object_: str, row: Row, record: str, owner: str | None = None) -> Row:
+    """A page with the record on it; for a line, with what names it and its `owner`, at least."""
+    body, format_ = row.pop("body"), row.pop("format")
+    cut = {"csv": _cut_csv, "xml": _cut_xml}.get(format_, _cut_json)
     # QuickBooks numbers each kind of document apart, so its ids are `INV-130` and `CM-130` here.
     found = cut(body, object_, record) or cut(body, object_, record.rpartition("-")[2])
+    if found is None and owner and format_ == "json":
+        found = _cut_link(body, record, owner)
     return {
         "object": object_,
         "landing": landing,
-        **row,
+        **{name: value for name, value in row.items() if name != "line"},
         "server_time": as_text(row["server_time"]),
         "record": found,
     }
@@ -511,6 +519,23 @@ def _cut_json(body: str, object_: str, record: str) -> str | None:
             at = body.find(quoted, at + 1)
         if best and best[0] < _OTHER:
             return best[1]
+    return None
+
+
+def _cut_link(body: str, record: str, owner: str) -> str | None:
+    """The smallest object that names both a line and its document, as HubSpot's associations do."""
+    decoder = json.JSONDecoder()
+    line, document = (re.compile(rf"(?<!\w){re.escape(one)}(?!\w)") for one in (record, owner))
+    for named in line.finditer(body):
+        start = body.rfind("{", 0, named.start())
+        while start >= 0 and body[:start].strip():  # the whole page names all that is on it
+            try:
+                _, end = decoder.raw_decode(body, start)
+            except ValueError:  # a brace inside of a text
+                end = 0
+            if end > named.start() and document.search(body, start, end):
+                return body[start:end]
+            start = body.rfind("{", 0, start)
     return None
 
 

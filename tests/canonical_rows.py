@@ -82,6 +82,28 @@ def billing_line(
     return {**row, **changes}
 
 
+def delivery_line(document: str = "D1", line: str | None = "1", **changes: Any) -> dict[str, Any]:
+    """Three units that a customer got, as a file brought them."""
+    row = {
+        "source": "file",
+        "record_type": "deliveries",
+        "period": "2026-01",
+        "document_type": "ProfessionalServicesDelivery",
+        "document_id": document,
+        "line_id": line,
+        "source_version": "20260131T100000.000000Z row 0000002",
+        "raw_batch": "20260131T100000.000000Z-0000",
+        "raw_page": 0,
+        "customer_id": "001A",
+        "product_code": "0042",
+        "delivery_date": date(2026, 1, 20),
+        "units_delivered": Decimal(3),
+        "reference_number": document,
+        "custom_fields": [],
+    }
+    return {**row, **changes}
+
+
 def canonical(record_type: RecordType, rows: Iterable[dict[str, Any]]) -> pa.Table:
     """The rows as a canonical table; what a row does not name is null."""
     schema = CANONICAL[record_type]

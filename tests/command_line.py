@@ -154,3 +154,6 @@ class Commands(Protocol):
 
     def fault(self, source: str, kind: str, **fields: Any) -> None:
         """Arm a fault."""
+
+    def requests(self, source: str) -> dict[str, int]:
+        """How often each path of a source was asked for since the test began."""

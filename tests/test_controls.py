@@ -108,6 +108,15 @@ def test_a_file_that_cannot_be_read_is_damage_too(pipeline: Pipeline) -> None:
     assert damage.records
 
 
+def test_a_document_that_is_lost_from_the_keys_stops_its_month(pipeline: Pipeline) -> None:
+    """It would be taken back as if the vendor had deleted it."""
+    _, file = landed(pipeline)
+    keys = file.with_name("keys.parquet")
+    rewrite(keys, lambda table: table.slice(1))
+    with pytest.raises(LakeError, match=r"keys\.parquet is not as it landed: .* run `revrec sync"):
+        build(pipeline)
+
+
 def test_nothing_of_a_month_with_damaged_pages_is_delivered_and_each_record_is_an_error(
     pipeline: Pipeline,
 ) -> None:
@@ -244,8 +253,8 @@ def test_a_live_load_that_loses_a_line_is_rolled_back(
     books.set_period()
     upsert = lines.upsert
 
-    def one_less(tx: Any, record_type: RecordType, rows: Any, **how: Any) -> int:
-        return upsert(tx, record_type, rows.read_all().slice(1), **how)
+    def one_less(tx: Any, record_type: RecordType, file: Path, **how: Any) -> int:
+        return upsert(tx, record_type, pq.read_table(file).slice(1), **how)
 
     monkeypatch.setattr(lines, "upsert", one_less)
     with pytest.raises(LedgerError, match=r"3 rows over 220\.5000 USD were due, 2 over 1"):

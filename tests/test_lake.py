@@ -1,5 +1,7 @@
 import errno
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -54,6 +56,32 @@ def test_a_landing_reads_back_as_it_was_written(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     landing = land(lake, "2026-01", page(("in_1", "1", "2026-01")))
     assert lake.landings("stripe") == [landing]
+
+
+def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_else(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    program = (
+        "import sys, time; from pathlib import Path; from revrec_pipeline.lake import Lake\n"
+        "with Lake(Path(sys.argv[1])).scratch() as folder:\n"
+        "    (folder / 'half').write_text('written'); print(folder, flush=True); time.sleep(600)"
+    )
+    others = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    outputs = [other.stdout for other in others if other.stdout]
+    dead, alive = (Path(output.readline().strip()) for output in outputs)
+    others[0].kill()
+    others[0].communicate()
+
+    with lake.scratch() as mine:
+        assert sorted((tmp_path / ".partial").iterdir()) == sorted([mine, alive])
+        assert not dead.exists()
+        assert (alive / "half").read_text() == "written"
+    others[1].kill()
+    others[1].communicate()
 
 
 def test_a_pull_that_breaks_off_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -163,3 +191,50 @@ def test_a_damaged_manifest_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(LakeError, match="restore it from a backup, or remove its folder") as caught:
         lake.landings("stripe")
     assert landing.id in str(caught.value)
+
+
+def lose_a_key(file: Path) -> None:
+    table = pq.read_table(file)
+    pq.write_table(table.slice(1), file)
+
+
+@pytest.mark.parametrize(
+    ("window", "mended_by"),
+    [("2026-01", "revrec sync stripe --from 2026-01 --to 2026-01"), (CHANGES, "--full")],
+)
+def test_a_document_that_is_lost_from_the_keys_is_missed_with_what_to_do(
+    tmp_path: Path, window: str, mended_by: str
+) -> None:
+    lake = Lake(tmp_path)
+    landing = land(lake, window, page(("in_1", "1", "2026-01"), ("in_2", "1", "2026-01")), page())
+    (whole,) = lake.keys([landing])
+    assert Path(whole).name == "keys.parquet"
+    lose_a_key(Path(whole))
+
+    with pytest.raises(LakeError) as said:
+        lake.keys([landing])
+
+    assert str(said.value).startswith(
+        f"{whole} is not as it landed: it has 1 documents, and 2 landed; restore it from a backup"
+    )
+    assert mended_by in str(said.value)
+
+
+def test_keys_that_were_exchanged_are_missed_too(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    landing = land(lake, "2026-01", page(("in_1", "1", "2026-01")))
+    (file,) = lake.keys([landing])
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(table.schema.get_field_index("id"), "id", [["in_2"]]), file)
+    with pytest.raises(LakeError, match="not as it landed: it has 1 documents, and 1 landed"):
+        lake.keys([landing])
+
+
+def test_no_landing_is_made_beside_keys_that_lost_a_document(tmp_path: Path) -> None:
+    """It could not tell which months its documents left."""
+    lake = Lake(tmp_path)
+    first = land(lake, "2026-01", page(("in_1", "1", "2026-01")))
+    lose_a_key(tmp_path / first.folder / "keys.parquet")
+    with pytest.raises(LakeError, match="not as it landed"):
+        land(lake, CHANGES, page(("in_1", "2", "2026-02")))
+    assert lake.landings("stripe") == [first]

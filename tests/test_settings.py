@@ -88,6 +88,16 @@ def test_a_wrong_setting_is_refused_with_its_name_and_the_reason(
         assert part in message
 
 
+def test_a_watched_folder_is_a_path_or_in_a_bucket(folder: Path) -> None:
+    for given, found in (("in", str(folder / "in")), ("s3://books/in", "s3://books/in")):
+        (folder / "revrec.toml").write_text(f'[imports]\nfolder = "{given}"\n')
+        assert Settings.load().imports.folder == found
+    for given in ("s3://", "gs://books/in", "s3://key:secret@books/in"):
+        message = refusal(folder, f'[imports]\nfolder = "{given}"\n')
+        assert "imports.folder: write a path, or s3://bucket/prefix" in message
+        assert "secret" not in message
+
+
 def test_a_lake_that_is_no_folder_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REVREC_LAKE_URL", "s3://bucket/lake")
     with pytest.raises(SettingsError, match="lake_url: only a folder can hold the lake"):

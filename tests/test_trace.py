@@ -1,7 +1,7 @@
 """Tracing: documents that changed, moved, went away; and cutting a record out of its page."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from batches import Books
 from batches import ledger as ledger
 from batches import ledger_url as ledger_url
 from canonical_rows import billing_line, order_line
+from pipeline import Pipeline
 
 from revrec_pipeline import trace
 from revrec_pipeline.errors import UsageError
 from revrec_pipeline.lake import Lake
-from revrec_pipeline.ledger import Ledger, open_ledger
+from revrec_pipeline.ledger import Ledger, open_ledger, sync_errors
 from revrec_pipeline.model import RecordType, Route
 
 JANUARY, FEBRUARY = "2026-01", "2026-02"
@@ -165,3 +166,44 @@ def test_a_record_of_an_xml_page_is_its_element() -> None:
     )
     assert trace._cut_xml(page, "invoice", "45") is None
     assert trace._cut_xml("</broken>", "invoice", "45") is None
+
+
+ASSOCIATIONS = (
+    '{"status": "COMPLETE", "results": ['
+    '{"from": {"id": "44"}, "to": [{"toObjectId": 7}, {"toObjectId": 70}]}, '
+    '{"from": {"id": "45"}, "to": [{"toObjectId": 7}]}]}'
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "document", "expected"),
+    [
+        ("70", "44", '{"from": {"id": "44"}, "to": [{"toObjectId": 7}, {"toObjectId": 70}]}'),
+        ("7", "45", '{"from": {"id": "45"}, "to": [{"toObjectId": 7}]}'),
+        # What names both only as a whole page names everything.
+        ("70", "45", None),
+        ("71", "45", None),
+    ],
+)
+def test_of_a_page_of_links_the_one_that_names_line_and_document_is_cut_out(
+    line: str, document: str, expected: str | None
+) -> None:
+    assert trace._cut_link(ASSOCIATIONS, line, document) == expected
+
+
+def test_of_hubspot_every_page_that_made_a_flagged_row_is_shown_with_its_record(
+    make_pipeline: Callable[..., Pipeline],
+) -> None:
+    pipeline = make_pipeline(toml="[sources.hubspot]\ninvoices = true\n")
+    pipeline.run("sync_hubspot", "2025-05")
+    with pipeline.ledger.transaction() as tx:
+        error = next(each for each in sync_errors.list_errors(tx) if each["line_id"])
+
+    found = trace.received(pipeline.ledger, Lake(pipeline.settings.lake_root), error)
+
+    assert {"invoice", "association", "line_item"} == {page["object"] for page in found}
+    shown = {page["object"]: json.loads(page["record"]) for page in found}
+    assert shown["invoice"]["id"] == error["record_id"]
+    assert shown["line_item"]["id"] == error["line_id"]
+    assert shown["association"]["from"]["id"] == error["record_id"]
+    assert error["line_id"] in {str(each["toObjectId"]) for each in shown["association"]["to"]}

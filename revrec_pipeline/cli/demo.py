@@ -42,6 +42,9 @@ commission_rate = 8
 invoices = true
 commissions = true
 commission_rate = 10
+
+[sources.chargebee]
+requests_per_minute = 1000 # the sandbox's site is on no small plan
 """
 
 

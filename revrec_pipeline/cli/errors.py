@@ -18,8 +18,9 @@ from revrec_pipeline.errors import UsageError
 from revrec_pipeline.ledger import sync_errors
 from revrec_pipeline.model import Severity
 
-#: A first sync of a CRM and a billing system that share no number warns of most invoices.
-_WARNINGS_SHOWN = 20
+#: Of each code. A first sync of a CRM and a billing system that share no number warns of most
+#: invoices; and nobody reads a hundred thousand errors on a terminal.
+_SHOWN = {Severity.WARNING: 20, Severity.ERROR: 500}
 
 
 @click.group(invoke_without_command=True, short_help="List sync errors; ignore or resolve one.")
@@ -94,18 +95,18 @@ def errors(
 
 
 def _few(found: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """All errors, of the warnings some of each code, and how many more of these there are."""
+    """Some errors of each code, and how many more there are."""
     seen: Counter[str] = Counter()
+    left: Counter[str] = Counter()
     few = []
     for error in found:
-        if error["severity"] == Severity.WARNING:
-            seen[error["code"]] += 1
-            if seen[error["code"]] > _WARNINGS_SHOWN:
-                continue
-        few.append(error)
-    return few, Counter(
-        {code: count - _WARNINGS_SHOWN for code, count in seen.items() if count > _WARNINGS_SHOWN}
-    )
+        code = error["code"]
+        seen[code] += 1
+        if seen[code] > _SHOWN[Severity(error["severity"])]:
+            left[code] += 1
+        else:
+            few.append(error)
+    return few, left
 
 
 def print_errors(found: list[dict[str, Any]]) -> None:

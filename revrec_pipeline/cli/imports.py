@@ -9,21 +9,23 @@ from revrec_pipeline.cli.jobs import find_job, print_jobs
 from revrec_pipeline.cli.output import counted
 
 
-@click.command("import", short_help="Take orders, billings or expenses from a file.")
+@click.command("import", short_help="Take a file in the template.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--job-name", help="What `revrec jobs` calls it.  [default: the file's name]")
 @click.option("--again", is_flag=True, help="Take it although its content was taken before.")
 def import_(file: Path, job_name: str | None, again: bool) -> None:
     """Take FILE, a workbook (.xlsx) or a zip of CSV files in the template, as jobs like any other.
 
-    Any of the sheets OrderDetails, BillingSchedule and Expense may be there; Customer, Product and
-    Tax add names and taxes to their lines. Sheets and columns are called exactly as in the
-    template; a near miss is refused with the right name. So is a file with formulas, macros, merged
-    cells or links. The file that `revrec conversion-file` gives is one that can be imported.
+    Any of its sheets may be there: OrderDetails, BillingSchedule, Expense,
+    ProfessionalServicesDelivery, Customer, Product, and Tax beside the billings that it belongs to.
+    Sheets and columns are called exactly as in the template; a near miss is refused with the right
+    name. So is a file with formulas, macros, merged cells or links. The file that `revrec
+    conversion-file` gives is one that can be imported.
 
-    An order, invoice or cost that was imported before is replaced by the file's, whole; all others
-    stay. Incomplete rows hold back their own order; `revrec errors` names sheet, row and column.
-    The original is kept in the lake. The same content twice changes nothing.
+    What was imported before (an order, invoice, cost, delivery, customer or product) is replaced by
+    the file's, whole; all else stays. Incomplete rows hold back their own order; `revrec errors`
+    names sheet, row and column. The original is kept in the lake. The same content twice changes
+    nothing.
     """
     settings, ledger, lake = open_home()
     from revrec_pipeline.cli.delivering import deliver_jobs

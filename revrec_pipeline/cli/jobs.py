@@ -19,7 +19,8 @@ from revrec_pipeline.errors import UsageError
 from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import Ledger, imports
 from revrec_pipeline.ledger import jobs as ledger_jobs
-from revrec_pipeline.summary import summarize
+from revrec_pipeline.summary import FILE as SUMMARY
+from revrec_pipeline.summary import own_totals, summarize
 
 
 @click.command(short_help="List jobs: Conversion Data and Recent Jobs.")
@@ -128,6 +129,8 @@ def job(job_id: int, as_json: bool, months: bool, summary: bool) -> None:
     if months:
         _print_months(controls)
     click.echo(f"\n{_ties(controls)}")
+    if own := own_totals(controls):
+        click.echo(own)
     for heading, by_name in (
         ("Excluded by rule", found["excluded_by"]),
         ("Flagged with code", found["flagged_by"]),
@@ -146,8 +149,14 @@ def job(job_id: int, as_json: bool, months: bool, summary: bool) -> None:
         click.echo(f"  {lake.root / original['path']}")
     if found["files"]:
         click.echo("\nFiles")
-        for file in found["files"]:
+        for file in [*found["files"], *map(str, _summary(lake, job_id))]:
             click.echo(f"  {file}")
+
+
+def _summary(lake: Lake, job_id: int) -> list[Path]:
+    """The summary that was written beside the job's files."""
+    file = lake.root / "files" / str(job_id) / SUMMARY
+    return [file] if file.is_file() else []
 
 
 def _print_months(controls: Iterable[dict[str, Any]]) -> None:

@@ -7,13 +7,14 @@ READY batches are delivered.
 
 import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 
-from assets.context import IN_PROCESS_TAG, NEXT_TOO, TRIGGER_TAG
+from assets.context import IN_PROCESS_TAG, NEXT_TOO, TRIGGER_TAG, pool_name
 from revrec_pipeline import instances
 from revrec_pipeline.definitions import build_definitions
 from revrec_pipeline.errors import RevrecError
@@ -22,6 +23,7 @@ from revrec_pipeline.settings import Settings
 
 TRIGGER = "command line"
 LEASE_SECONDS = 120.0
+STEPS_END_SECONDS = 60.0
 _GOING = [
     status
     for status in dg.DagsterRunStatus
@@ -50,10 +52,10 @@ class Runner:
     def __init__(self, settings: Settings) -> None:
         instances.prepare(settings)
         self.settings = settings
-        self._definitions = build_definitions(settings)
-        self._instance = dg.DagsterInstance.get()
+        self.definitions = build_definitions(settings)
+        self.instance = dg.DagsterInstance.get()
         # Storage may be shared by machines, while a command's lock holds for its home alone.
-        self._here = f"{socket.gethostname()}:{settings.home}"
+        self.here = f"{socket.gethostname()}:{settings.home}"
 
     def run(
         self,
@@ -68,10 +70,10 @@ class Runner:
         Raises:
             RunFailedError: with the words of the step that failed.
         """
-        result = self._definitions.resolve_job_def(job).execute_in_process(
-            instance=self._instance,
+        result = self.definitions.resolve_job_def(job).execute_in_process(
+            instance=self.instance,
             partition_key=month,
-            tags={**tags, TRIGGER_TAG: TRIGGER, IN_PROCESS_TAG: self._here},
+            tags={**tags, TRIGGER_TAG: TRIGGER, IN_PROCESS_TAG: self.here},
             run_config={**_QUIET, **(config or {})},
             raise_on_error=False,
         )
@@ -91,15 +93,38 @@ class Runner:
         Call it while no command of this home syncs the source.
         """
         left = dg.RunsFilter(
-            tags={IN_PROCESS_TAG: self._here, "revrec/source": source}, statuses=_GOING
+            tags={IN_PROCESS_TAG: self.here, "revrec/source": source}, statuses=_GOING
         )
-        for run in self._instance.get_runs(left):
-            self._instance.report_run_failed(run, "the command that ran this was killed")
+        for run in self.instance.get_runs(left):
+            self.instance.report_run_failed(run, "the command that ran this was killed")
+
+    def pulling(self, source: str) -> str | None:
+        """The run that has the source's pool, if one has.
+
+        What runs hold that are over is given back: who was killed in a pull keeps its slot, and
+        without a daemon the next pull would wait for it for ever.
+        """
+        pool = self.instance.event_log_storage.get_concurrency_info(pool_name(source))
+        claimed = {slot.run_id for slot in pool.claimed_slots}
+        for run_id in claimed | {step.run_id for step in pool.pending_steps}:
+            if self._is_over(run_id):
+                self.instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+                claimed.discard(run_id)
+        return min(claimed, default=None)
+
+    def _is_over(self, run_id: str) -> bool:
+        record = self.instance.get_run_record_by_id(run_id)
+        if record is None:
+            return True
+        if not record.dagster_run.is_finished:
+            return False
+        # Elsewhere a step may outlive its cancelled run for a while; the daemon waits as long.
+        return self.was_ours(run_id) or time.time() - (record.end_time or 0) > STEPS_END_SECONDS
 
     def was_ours(self, run_id: str) -> bool:
         """Whether a command of this home ran this run in its own process."""
-        run = self._instance.get_run_by_id(run_id)
-        return run is not None and run.tags.get(IN_PROCESS_TAG) == self._here
+        run = self.instance.get_run_by_id(run_id)
+        return run is not None and run.tags.get(IN_PROCESS_TAG) == self.here
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> RunFailedError:

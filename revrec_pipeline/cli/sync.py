@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -16,8 +17,9 @@ from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import Ledger
 from revrec_pipeline.ledger.job_view import amount_text
 from revrec_pipeline.model import RecordType
-from revrec_pipeline.periods import parse_period
+from revrec_pipeline.periods import parse_period, period_of
 from revrec_pipeline.preview import Preview, preview
+from revrec_pipeline.settings import SiteSettings
 from revrec_pipeline.sources import SOURCES
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ def sync(
     _check_ways(start, full, from_lake, sweep)
     names = [] if from_lake else _chosen(sources)
     settings, ledger, lake = open_home()
+    _check_span(settings.site, start, end)
     if from_lake:
         names = _landed(sources, lake)
     # Dagster takes seconds to import: after the arguments are known to be right.
@@ -162,6 +165,19 @@ def _check_months(start: str | None, end: str | None, full: bool) -> None:
         raise UsageError("--full lists every month; leave out --from and --to")
     if start and end and start > end:
         raise UsageError(f"--from {start} is after --to {end}")
+
+
+def _check_span(site: SiteSettings, start: str | None, end: str | None) -> None:
+    """Refuse months without a partition, before a job is opened or a month is asked for."""
+    if start and start < site.history_start:
+        raise UsageError(
+            f"--from {start} is before [site] history_start, {site.history_start}; begin there, or "
+            "set that earlier"
+        )
+    running = period_of(datetime.now(UTC), site.timezone)
+    for option, month in (("--from", start), ("--to", end)):
+        if month and month > running:
+            raise UsageError(f"{option} {month} has not begun; the running month is {running}")
 
 
 def _check_ways(start: str | None, full: bool, from_lake: bool, sweep: bool) -> None:

@@ -39,6 +39,7 @@ from schedules.jobs import (
 _CLOCKS_DIFFER = timedelta(hours=1)
 # How long to wait for a delivery by another process, longer than its claim lives without it.
 _PATIENCE_SECONDS = 360.0
+_GLANCE_SECONDS = 0.5
 
 
 @dataclass
@@ -221,7 +222,11 @@ class _Sync:
                 cursors.want(tx, self.source.name, months)
         span = months[0] if len(months) == 1 else f"{months[0]} to {months[-1]}"
         self.progress.begin(f"{self.source.title}, {span}", len(months))
-        return all(self._month(sync_job_name(self.source.name), month) for month in months)
+        for month in months:
+            self._await_turn()
+            if not self._month(sync_job_name(self.source.name), month):
+                return False
+        return True
 
     def _forget_the_future(self) -> None:
         """Everything was listed anew: a position that a clock's jump had left is mended."""
@@ -232,6 +237,7 @@ class _Sync:
 
     def _pull(self, what: str, job: str) -> bool:
         self.progress.begin(f"{self.source.title}, {what}", None)
+        self._await_turn()
         try:
             found = self.runner.run(job, tags=self.tags)
         except RunFailedError as error:
@@ -277,6 +283,15 @@ class _Sync:
         self.progress.step(f"{month}  {_sum_up(built)}  ({time.monotonic() - began:.1f} s)")
         return True
 
+    def _await_turn(self) -> None:
+        """Wait for a pull of the same source by the daemon; Dagster's own wait ignores Ctrl-C."""
+        told = False
+        while run_id := self.runner.pulling(self.source.name):
+            if not told:
+                self.progress.step(f"waiting for run {run_id}, which is pulling in Dagster")
+                told = True
+            time.sleep(_GLANCE_SECONDS)
+
     def seal(self) -> None:
         """All runs have ended; the lease stays, so that the sensor leaves delivery to us."""
         with self.ledger.transaction() as tx:
@@ -297,7 +312,7 @@ class _Sync:
                 )
                 return
             if not any(free for _, _, free in waiting):
-                time.sleep(0.5)
+                time.sleep(_GLANCE_SECONDS)
 
     def _waiting(self) -> list[tuple[int, Route, bool]]:
         """Sealed jobs with batches to deliver: id, route, and whether nobody else delivers them."""

@@ -15,22 +15,34 @@ from pathlib import Path
 
 import duckdb
 
-from revrec_pipeline.conversion.template import (
-    Column,
-    ColumnType,
-    RowSet,
-    Sheet,
-    Template,
-    available_columns,
-)
+from revrec_pipeline.conversion.template import Column, ColumnType, Sheet, Template
 from revrec_pipeline.errors import LakeError, SettingsError
-from revrec_pipeline.model import CANONICAL, OWN_SOURCES, SYNC_SOURCE, RecordType
+from revrec_pipeline.model import (
+    CANONICAL,
+    ORDER_LINE,
+    OWN_SOURCES,
+    REFERENCES,
+    SYNC_SOURCE,
+    RecordType,
+)
 
 #: Excel's limit for the text of a cell, in UTF-16 units.
 CELL_LENGTH = 32_767
 #: A row group is what a reader holds at a time.
 _ROWS_PER_GROUP = 20_480
 _FORBIDDEN = r"[\x00-\x08\x0B\x0C\x0E-\x1F\x{FFFE}\x{FFFF}]"
+#: What orders and invoices say of customers and products; the first column identifies one.
+_REFERENCES = {
+    RecordType.CUSTOMERS: ("customer_id", "customer_name"),
+    RecordType.PRODUCTS: (
+        "product_id",
+        "product_code",
+        "product_name",
+        "product_family",
+        "product_type",
+    ),
+}
+_LINEAGE = ORDER_LINE.names[: ORDER_LINE.get_field_index("excluded_by") + 1]
 #: Lines of a document stay together, in a fixed order. Rows of a file (see `mapping.file`) keep the
 #: order that they had there: `came` is null for all others.
 _ORDER = "source, came, period, document_id, line_id"
@@ -100,8 +112,8 @@ def stage(
     staged = []
     for number, sheet in enumerate(template.sheets):
         query, columns = _query(connection, sheet, rows)
-        # A tax stands beside a line that BillingSchedule has already.
-        lines = sheet.rows not in {"customers", "products", "taxes"}
+        # A tax stands beside a line that BillingSchedule has already, and so may a customer.
+        lines = sheet.rows in rows
         if query is None:
             staged.append(StagedSheet(sheet.name, columns, None, 0, lines))
             continue
@@ -141,8 +153,12 @@ def _query(
         record_type: _ROWS.format(own=OWN_SOURCES, sync_source=SYNC_SOURCE, relation=relation)
         for record_type, relation in rows.items()
     }
-    if sheet.rows in {"customers", "products"}:
-        relation, document, order = f"({_named(sheet.rows, rows)})", "NULL::VARCHAR", "ALL"
+    if sheet.rows in REFERENCES:
+        kind = RecordType(sheet.rows)
+        relation, document, order = f"({_named(kind, rows)})", "NULL::VARCHAR", "ALL"
+        for field in _custom_fields(connection, rows[kind], sheet) if kind in rows else ():
+            columns.append(StagedColumn(f"c{len(columns)}", field, "text"))
+            cells.append(_text(f"custom_fields[{_string(field)}]"))
     else:
         taxes = sheet.rows == "taxes"
         relation = rows.get(RecordType.INVOICES if taxes else RecordType(sheet.rows), "")
@@ -212,31 +228,68 @@ def _custom_fields(
     return names
 
 
-def _named(kind: RowSet, rows: Mapping[RecordType, str]) -> str:
-    """The distinct customers or products that the rows name.
+def _named(kind: RecordType, rows: Mapping[RecordType, str]) -> str:
+    """Customers or products: those that are recorded, and those that orders and invoices name.
 
-    One row for each id of a source; without an id, the next column identifies it. Of several
-    spellings the one in the last row of the last month counts.
+    Of those that lines name one row for each id of a source; without an id, the next column
+    identifies it; of several spellings the one in the last row of the last month counts. A record
+    takes their place, with what only they say. Files and entries are one source here.
     """
-    names = list(available_columns(kind))
-    id_, *attributes = names[1:]
-    parts = []
+    id_, *attributes = _REFERENCES[kind]
+    key = id_ if kind is RecordType.CUSTOMERS else "product_code"
+    origin = f"CASE WHEN source IN {OWN_SOURCES} THEN '' ELSE source END AS origin"
+    empty = ", ".join(f"NULL::VARCHAR AS {name}" for name in ("origin", "source", id_, *attributes))
+    parts = [f"SELECT {empty}, NULL AS place WHERE false"]
     for record_type, relation in sorted(rows.items()):
+        if record_type not in (RecordType.SALES, RecordType.INVOICES):
+            continue
         known = CANONICAL[record_type].names
         selected = ", ".join(
-            name if name in known else f"NULL::VARCHAR AS {name}" for name in names
+            name if name in known else f"NULL::VARCHAR AS {name}" for name in (id_, *attributes)
         )
         parts.append(
-            f"SELECT {selected}, row(came, period, document_id, coalesce(line_id, ''), "
+            f"SELECT {origin}, source, {selected}, row(CASE WHEN source IN {OWN_SOURCES} "
+            "THEN source || came ELSE came END, period, document_id, coalesce(line_id, ''), "
             f"record_type) AS place FROM {relation}"
         )
-    newest = ", ".join(f"arg_max({name}, place) AS {name}" for name in attributes)
+    newest = ", ".join(f"arg_max({name}, place) AS {name}" for name in ("source", *attributes))
     otherwise = f"coalesce({', '.join(attributes)}, NULL)"
-    return (
-        f"SELECT source, {id_}, {newest} FROM ({' UNION ALL '.join(parts)}) "
-        f"WHERE coalesce({id_}, {otherwise}) IS NOT NULL "
-        f"GROUP BY source, {id_}, CASE WHEN {id_} IS NULL THEN {otherwise} END"
+    columns = [field for field in CANONICAL[kind] if field.name not in _LINEAGE]
+    derived = ", ".join(
+        column.name if column.name in (id_, *attributes) else f"NULL AS {column.name}"
+        for column in columns
     )
+    said = f"""
+        WITH said AS ({" UNION ALL BY NAME ".join(parts)}), derived AS (
+            SELECT origin, {id_}, {newest} FROM said WHERE coalesce({id_}, {otherwise}) IS NOT NULL
+            GROUP BY origin, {id_}, CASE WHEN {id_} IS NULL THEN {otherwise} END
+        )
+    """
+    if kind not in rows:
+        return f"{said} SELECT source, {derived} FROM derived"
+    added = ", ".join(
+        f"CASE WHEN count(DISTINCT {name}) = 1 THEN min({name}) END AS {name}"
+        if name == id_
+        else f"arg_max({name}, place) AS {name}"
+        for name in (id_, *attributes)
+        if name != key
+    )
+    completed = ", ".join(
+        f"coalesce(record.{column.name}, added.{column.name}) AS {column.name}"
+        if column.name in (id_, *attributes) and column.name != key
+        else f"record.{column.name}"
+        for column in columns
+    )
+    return f"""{said}, record AS (
+            SELECT *, {origin} FROM {rows[kind]}
+            QUALIFY row_number() OVER (PARTITION BY origin, {key} ORDER BY came DESC, source) = 1
+        ), added AS (
+            SELECT origin, {key}, {added} FROM said GROUP BY origin, {key}
+        )
+        SELECT record.source, {completed} FROM record
+            LEFT JOIN added ON added.origin = record.origin AND added.{key} = record.{key}
+        UNION ALL SELECT source, {derived} FROM derived ANTI JOIN record USING (origin, {key})
+    """
 
 
 def _refuse_long_text(connection: duckdb.DuckDBPyConnection, sheet: StagedSheet) -> None:

@@ -21,20 +21,7 @@ _NAME_LENGTH = 31
 _NAME_FORBIDDEN = frozenset("[]:*?/\\")
 
 ColumnType = Literal["id", "text", "date", "money", "decimal", "bool"]
-RowSet = Literal["sales", "invoices", "commissions", "taxes", "customers", "products"]
-
-#: Columns of the reference sheets; the second identifies a customer or product of a source.
-_REFERENCE = {
-    "customers": ("source", "customer_id", "customer_name"),
-    "products": (
-        "source",
-        "product_id",
-        "product_code",
-        "product_name",
-        "product_family",
-        "product_type",
-    ),
-}
+RowSet = Literal["sales", "invoices", "commissions", "taxes", "deliveries", "customers", "products"]
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,12 +60,9 @@ class Template(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def available_columns(rows: RowSet) -> dict[str, pa.DataType]:
     """The canonical columns that may fill a sheet of these rows, with their types."""
-    names = _REFERENCE.get(rows)
-    if rows == "taxes":  # those of the billing lines that carry a tax
-        schema = CANONICAL[RecordType.INVOICES]
-    else:
-        schema = CANONICAL[RecordType.SALES if names else RecordType(rows)]
-    return {name: schema.field(name).type for name in names or schema.names}
+    # Taxes are those of the billing lines that carry one.
+    schema = CANONICAL[RecordType.INVOICES if rows == "taxes" else RecordType(rows)]
+    return {name: schema.field(name).type for name in schema.names}
 
 
 @cache
@@ -146,4 +130,4 @@ def _fits(kind: ColumnType, canonical: pa.DataType) -> bool:
         case "money" | "decimal":
             return bool(pa.types.is_decimal128(canonical))
         case "bool":
-            return bool(pa.types.is_boolean(canonical))
+            return bool(pa.types.is_boolean(canonical) or pa.types.is_string(canonical))

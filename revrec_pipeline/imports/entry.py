@@ -1,4 +1,6 @@
-"""What people type: one line of an order, or one cost, recorded as a job of the source `manual`.
+"""What people type: a line of an order, a cost, a delivery, a customer or a product.
+
+Each entry is recorded as a job of the source `manual`.
 
 The whole document is written as a file in the template and imported like any other, so the same
 checks judge it and the lake keeps what was typed, by whom and when. An edit lands the document once
@@ -24,13 +26,21 @@ from revrec_pipeline.imports.landing import KEY_COLUMN
 from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import Ledger
 from revrec_pipeline.mapping.file import MANUAL, OBJECTS
-from revrec_pipeline.model import RecordType
+from revrec_pipeline.model import OWN_SOURCES, REFERENCES, SYNC_SOURCE, RecordType
 from revrec_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from revrec_pipeline.imports.run import Imported
 
 LINE_COLUMN = "Order Item Number"
+#: What people call one of a record type, and the command that enters it.
+WHAT: dict[RecordType, str] = {
+    RecordType.SALES: "order",
+    RecordType.COMMISSIONS: "expense",
+    RecordType.DELIVERIES: "delivery",
+    RecordType.CUSTOMERS: "customer",
+    RecordType.PRODUCTS: "product",
+}
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the bytes of an entry depend on what was typed only
 
@@ -63,6 +73,8 @@ def check(record_type: RecordType, cells: Mapping[str, str]) -> None:
             raise UsageError(f"{header} {text!r} is no date; write it like 2026-01-31")
         if column.is_number and not _NUMBER.fullmatch(text):
             raise UsageError(f"{header} {text!r} is no number; write it like -1234.50")
+        if column.type == "bool" and text not in ("true", "false"):
+            raise UsageError(f"{header} {text!r} is neither true nor false")
 
 
 def add(
@@ -82,10 +94,15 @@ def add(
     check(record_type, cells)
     key = cells[KEY_COLUMN[record_type]]
     lines = typed(lake, record_type, key)
+    name = f"{KEY_COLUMN[record_type]} {key}"
+    if record_type is RecordType.COMMISSIONS and lines:
+        raise UsageError(
+            f"{name} was entered before; correct it by an entry of its own, with the difference as "
+            "its amount"
+        )
     if record_type is not RecordType.SALES and lines:
         raise UsageError(
-            f"{KEY_COLUMN[record_type]} {key} was entered before; correct it by an entry of its "
-            "own, with the difference as its amount"
+            f"{name} is known already; change it with `revrec {WHAT[record_type]} edit {key}`"
         )
     if any(line.get(LINE_COLUMN) == cells.get(LINE_COLUMN) for line in lines):
         raise UsageError(
@@ -95,39 +112,59 @@ def add(
     return _record(ledger, lake, settings, record_type, key, [*lines, dict(cells)], who)
 
 
-def edit_order(
+def edit(
     ledger: Ledger,
     lake: Lake,
     settings: Settings,
-    order: str,
-    item: str,
+    record_type: RecordType,
+    key: str,
     changes: Mapping[str, str],
     *,
+    item: str | None = None,
     who: str,
 ) -> "Imported":
-    """Change cells of a line that was typed; an empty text empties a cell.
+    """Change cells of what was typed, or of a customer or product that a file brought.
+
+    An empty text empties a cell; `item` is the line of an order.
 
     Raises:
-        UsageError: there is no such line, or a text is not what its column holds.
+        UsageError: there is no such one, or a text is not what its column holds.
     """
-    check(RecordType.SALES, {name: text for name, text in changes.items() if text})
-    lines = typed(lake, RecordType.SALES, order)
-    if not any(line.get(LINE_COLUMN) == item for line in lines):
-        known = ", ".join(line.get(LINE_COLUMN, "") for line in lines)
-        raise UsageError(
-            f"order {order} has no line {item} that was entered here; it has {known}"
-            if lines
-            else f"order {order} was not entered here; what comes from a system is changed there"
-        )
-    changed = [{**line, **changes} if line.get(LINE_COLUMN) == item else line for line in lines]
-    return _record(ledger, lake, settings, RecordType.SALES, order, changed, who)
+    check(record_type, {name: text for name, text in changes.items() if text})
+    lines = typed(lake, record_type, key)
+    if item is None:
+        if not lines:
+            raise UsageError(
+                f"{WHAT[record_type]} {key} was not entered here; enter it with "
+                f"`revrec {WHAT[record_type]} add`"
+            )
+        changed = [{**line, **changes} for line in lines]
+    else:
+        if not any(line.get(LINE_COLUMN) == item for line in lines):
+            known = ", ".join(line.get(LINE_COLUMN, "") for line in lines)
+            raise UsageError(
+                f"order {key} has no line {item} that was entered here; it has {known}"
+                if lines
+                else f"order {key} was not entered here; what comes from a system is changed there"
+            )
+        changed = [{**line, **changes} if line.get(LINE_COLUMN) == item else line for line in lines]
+    return _record(ledger, lake, settings, record_type, key, changed, who)
 
 
 def typed(lake: Lake, record_type: RecordType, key: str) -> list[Cells]:
-    """The lines of a document as they were typed last; [] if there is none."""
+    """The lines of a document as they were typed last; [] if there is none.
+
+    Of a customer or product as they were typed or imported last: there is one of them.
+    """
     object_ = OBJECTS[record_type]
-    landings = {each.id: each for each in lake.landings(MANUAL.name)}
-    files = [str(lake.root / each.folder / "keys.parquet") for each in landings.values()]
+    sources = OWN_SOURCES if record_type in REFERENCES else (MANUAL.name,)
+    landings = {
+        each.id: each
+        for source in sources
+        for each in lake.landings(source)
+        if object_ in each.objects
+    }
+    files = lake.keys(landings.values())
     if not files:
         return []
     with lake.reading(), duckdb.connect() as db:
@@ -149,8 +186,9 @@ def typed(lake: Lake, record_type: RecordType, key: str) -> list[Cells]:
             },
         ).fetchall()
     rows = msgspec.json.decode(body, type=list[_Row])
+    # Where an imported one first came from is over: from now on it is what was typed.
     return [
-        {name: text for name, text in row.cells.items() if text is not None}
+        {name: text for name, text in row.cells.items() if text is not None and name != SYNC_SOURCE}
         for row in rows
         if row.id == key
     ]
@@ -169,7 +207,7 @@ def _record(
     from revrec_pipeline.imports.run import import_file
 
     sheet = load_template().sheet_of(record_type)
-    what = "order" if record_type is RecordType.SALES else "expense"
+    what = WHAT[record_type]
     with lake.scratch() as folder:
         # The key may hold what no file name can.
         file = folder / f"{what}-{re.sub(r'[^A-Za-z0-9_.-]', '_', key)[:80]}.zip"
@@ -189,7 +227,9 @@ def _record(
 
 def _write(file: Path, sheet: str, headers: Sequence[str], lines: Sequence[Cells]) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, headers, lineterminator="\n")
+    # A file may have brought columns beyond the template's.
+    custom = sorted({name for line in lines for name in line} - set(headers))
+    writer = csv.DictWriter(text, [*headers, *custom], lineterminator="\n")
     writer.writeheader()
     for line in lines:
         writer.writerow({name: safe(cell) for name, cell in line.items()})

@@ -5,7 +5,12 @@ sheet names another system in `Sync Source`, with that before it, for two system
 The newest landing of a document counts, so a file adds to what earlier files brought and replaces
 the documents that it holds again, whole. A document is in the month of its earliest line.
 
+A delivery is its reference number. Without one, all that a customer got of a product on a day (for
+the order and item that the rows name) is one document: a file that has the day again replaces it.
+
 What the sheets Customer, Product and Tax say of a line is joined to it here: no line carries it.
+Each customer and product is a document of its own as well, in the first month of history, for it
+has no day; except where the sheet only repeats what a system's lines in the same file carry.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,8 +35,25 @@ KEY_COLUMN: dict[RecordType, str] = {
     RecordType.SALES: "Order Number",
     RecordType.INVOICES: "Invoice Number",
     RecordType.COMMISSIONS: "Reference Number",
+    RecordType.DELIVERIES: "Reference Number",
+    RecordType.CUSTOMERS: "Account ID",
+    RecordType.PRODUCTS: "Product Code",
 }
+#: What a delivery without a reference number is known by.
+_DELIVERY_KEY = ("Customer ID", "Order Number", "Order Item Number", "Product Code")
+#: What a conversion file says of customers and products that its lines name.
+_CARRIED = {
+    RecordType.CUSTOMERS: ("Customer ID", {"Account ID", "Customer Name", SYNC_SOURCE}),
+    RecordType.PRODUCTS: (
+        "Product Code",
+        {"Product Id", "Product Code", "Product Name", "Product Family", "Product Type",
+         SYNC_SOURCE},
+    ),
+}  # fmt: skip
 _ROWS_PER_PAGE = 1_000
+# The rest of the process is at its largest here. A million rows spill at any limit; with half of
+# this one they took twice as long.
+_MEMORY_LIMIT = "192MB"
 _TAX_KEY = ("Order Number", "Order Item Number", "Invoice Number", "Tax Date", "Currency")
 _BILLING_KEY = ("Order Number", "Order Item Number", "Invoice Number", "Billing Date", "Currency")
 
@@ -55,25 +77,22 @@ def land(
     run_id: str,
     fallback: str,
 ) -> Landed:
-    """Land the rows; `fallback` is the month of documents of which no line has a date.
+    """Land the rows; `fallback` is the month of documents of which no line has a day.
 
     Raises:
         FileRefusedError: a row cannot be told apart, or a tax belongs to no billing line; nothing
             was landed.
     """
-    kinds = [kind for kind in RecordType if template.sheet_of(kind).name in sheets]
-    if unused := sorted(sheets.keys() - {"Customer", "Product", "Tax"} - _names(template, kinds)):
-        raise FileRefusedError(
-            file, [f"rows of the sheet {unused[0]} are not supported yet; remove them"]
-        )
-    if not kinds:
+    asked = [kind for kind in RecordType if template.sheet_of(kind).name in sheets]
+    if not asked:
         alone = f"nothing but rows of {', '.join(sorted(sheets))}" if sheets else "no rows"
         raise FileRefusedError(
-            file, [f"it holds {alone}; orders, billings or expenses are what is imported"]
+            file, [f"it holds {alone}; a tax is imported with the billing line that it is on"]
         )
-    with engine(folder / "spill") as db:
-        for kind in kinds:
-            _find_documents(db, file, kind, sheets, template, fallback)
+    with engine(folder / "spill", memory_limit=_MEMORY_LIMIT) as db:
+        kinds = [
+            kind for kind in asked if _find_documents(db, file, kind, sheets, template, fallback)
+        ]
         at = datetime.now(UTC)
         version = f"{at:%Y%m%dT%H%M%S.%fZ}"
         landing = lake.land(
@@ -87,27 +106,30 @@ def land(
     return Landed(landing, {kind: _touched(lake, source, landing, kind) for kind in kinds})
 
 
-def named_by_systems(
-    sheets: Mapping[str, ReadSheet], template: Template, kind: RecordType
-) -> pa.Table:
-    """The documents that name the system they came from: `source`, `key`, `place` of each."""
+def numbers(
+    sheets: Mapping[str, ReadSheet], template: Template, kind: RecordType, folder: Path
+) -> Path | None:
+    """A Parquet file of what a system could know, too; None without such a sheet.
+
+    `source` ('' if the row names none), `key`, `item` and `place`, the first row of these.
+    """
     sheet = sheets.get(template.sheet_of(kind).name)
-    own = ", ".join(literal(name) for name in ("", *OWN_SOURCES))
     if sheet is None:
-        return pa.table({name: pa.array([], pa.string()) for name in ("source", "key", "place")})
+        return None
     cells = _Cells(sheet)
-    with duckdb.connect() as db:
-        return db.sql(
+    own = ", ".join(literal(name) for name in OWN_SOURCES)
+    file = folder / f"{kind}-numbers.parquet"
+    with engine(folder / "spill") as db:
+        db.execute(
             f"""
-            SELECT {cells.sync_source} AS source, {cells.cell(KEY_COLUMN[kind])} AS key,
-                min(row)::VARCHAR AS place
-            FROM {cells.table} WHERE {cells.sync_source} NOT IN ({own}) GROUP BY ALL
+            COPY (
+                SELECT {cells.sync_source} AS source, {cells.cell(KEY_COLUMN[kind])} AS key,
+                    {cells.cell("Order Item Number")} AS item, min(row) AS place
+                FROM {cells.table} WHERE {cells.sync_source} NOT IN ({own}) GROUP BY ALL
+            ) TO {literal(str(file))} (FORMAT parquet)
             """
-        ).to_arrow_table()
-
-
-def _names(template: Template, kinds: list[RecordType]) -> set[str]:
-    return {template.sheet_of(kind).name for kind in kinds}
+        )
+    return file
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +174,16 @@ def _find_documents(
     sheets: Mapping[str, ReadSheet],
     template: Template,
     fallback: str,
-) -> None:
-    """Create `<record type>_row`: row, id, line, period, cells and named of each row."""
+) -> bool:
+    """Create `<record type>_row`: row, id, line, period, cells and named of each row.
+
+    Returns whether there is any.
+    """
     sheet = template.sheet_of(kind)
     cells = _Cells(sheets[sheet.name])
     key = cells.cell(KEY_COLUMN[kind])
+    if kind is RecordType.DELIVERIES:
+        key = f"coalesce(nullif(trim({key}), ''), {_delivery_key(cells)})"
     nameless = db.execute(
         f"SELECT row FROM {cells.table} WHERE coalesce(trim({key}), '') = '' ORDER BY row LIMIT 6"
     ).fetchall()
@@ -170,7 +197,10 @@ def _find_documents(
             ],
             "IN_MISSING_REQUIRED",
         )
-    header = next(c.header for c in sheet.columns if c.canonical == BUSINESS_DATE[kind])
+    day_of = "NULL::DATE"
+    if business := BUSINESS_DATE.get(kind):
+        header = next(column.header for column in sheet.columns if column.canonical == business)
+        day_of = day(cells.cell(header))
     own = ", ".join(literal(name) for name in ("", *OWN_SOURCES))
     number = cells.cell("Order Item Number") if kind is RecordType.SALES else "NULL::VARCHAR"
     joins, named = _named(db, file, kind, cells, sheets)
@@ -180,10 +210,10 @@ def _find_documents(
         WITH told AS (
             SELECT *, CASE WHEN {cells.sync_source} IN ({own}) THEN {key}
                 ELSE concat({cells.sync_source}, ':', {key}) END AS id
-            FROM {cells.table}
+            FROM {cells.table} WHERE {_said_here(kind, cells, sheets, template)}
         ), placed AS (
             SELECT *, row_number() OVER (PARTITION BY id ORDER BY row) AS place,
-                min({day(cells.cell(header))}) OVER (PARTITION BY id) AS first_day
+                min({day_of}) OVER (PARTITION BY id) AS first_day
             FROM told
         )
         SELECT placed.row, placed.id, coalesce({number}, placed.place::VARCHAR) AS line,
@@ -192,6 +222,52 @@ def _find_documents(
         FROM placed {joins}
         """
     )
+    return bool(db.execute(f"SELECT count(*) FROM {kind}_row").fetchall()[0][0])
+
+
+def _delivery_key(cells: _Cells) -> str:
+    """What tells a delivery without a reference number apart; no identifier holds a slash."""
+    date_ = cells.cell("Delivery Date")
+    parts = [f"trim({cells.cell(header)})" for header in _DELIVERY_KEY]
+    parts.append(f"coalesce({day(date_)}::VARCHAR, trim({date_}))")
+    filled = ", ".join(f"nullif({part}, '')" for part in parts)
+    return f"concat_ws('/', {filled})"
+
+
+def _said_here(
+    kind: RecordType, cells: _Cells, sheets: Mapping[str, ReadSheet], template: Template
+) -> str:
+    """Which rows are documents: all, but for a system's customers and products that lines carry.
+
+    A conversion file names every customer and product of its lines. A live load of the same job
+    records none, and importing the file gives what that gives.
+    """
+    if kind not in _CARRIED:
+        return "true"
+    header, carried = _CARRIED[kind]
+    more = [
+        f"coalesce(trim(c{place}), '') = ''"
+        for place, (name, _) in enumerate(cells.sheet.columns)
+        if name not in carried
+    ]
+    lines = [
+        _Cells(sheets[name])
+        for name in (
+            template.sheet_of(each).name for each in (RecordType.SALES, RecordType.INVOICES)
+        )
+        if name in sheets
+    ]
+    if not lines:
+        return "true"
+    named = " UNION ALL ".join(
+        f"SELECT {line.sync_source}, {line.cell(header)} FROM {line.table}" for line in lines
+    )
+    repeated = [
+        f"{cells.sync_source} <> ''",
+        *more,
+        f"({cells.sync_source}, {cells.cell(KEY_COLUMN[kind])}) IN ({named})",
+    ]
+    return f"NOT coalesce({' AND '.join(repeated)}, false)"
 
 
 def _named(
@@ -204,7 +280,7 @@ def _named(
     """What other sheets say of a line: the joins, and a map of it."""
     joins, entries = [], {"currency_column": "yes" if cells.has("Currency") else "no"}
     values = {name: literal(value) for name, value in entries.items()}
-    if kind is RecordType.COMMISSIONS:
+    if kind not in (RecordType.SALES, RecordType.INVOICES):
         return "", "MAP {}::MAP(VARCHAR, VARCHAR)"
     if "Product" in sheets:
         products = _Cells(sheets["Product"])
@@ -357,7 +433,7 @@ def _pages(
 
 def _touched(lake: Lake, source: str, landing: Landing, kind: RecordType) -> tuple[str, ...]:
     """The months that hold these documents now, and those that held them before."""
-    files = [str(lake.root / each.folder / "keys.parquet") for each in lake.landings(source)]
+    files = lake.keys(lake.landings(source))
     with lake.reading(), duckdb.connect() as db:
         found = db.execute(
             """

@@ -6,23 +6,26 @@ business, as for every other source.
 
 import shutil
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
-from revrec_pipeline import canonical
+from revrec_pipeline import canonical, references
 from revrec_pipeline.conversion.template import Template, load_template
+from revrec_pipeline.errors import LedgerError
 from revrec_pipeline.hand_over import hand_over
-from revrec_pipeline.imports.landing import Landed, land, named_by_systems
+from revrec_pipeline.imports.landing import Landed, land, numbers
 from revrec_pipeline.imports.reading import ReadSheet, read
 from revrec_pipeline.imports.refusals import FileRefusedError
 from revrec_pipeline.lake import Lake
-from revrec_pipeline.ledger import Ledger, cursors, imports, jobs, lines, sync_errors
+from revrec_pipeline.ledger import Ledger, Transaction, cursors, imports, jobs, lines, sync_errors
 from revrec_pipeline.mapping import Source
-from revrec_pipeline.mapping.file import SOURCE, FileSettings
-from revrec_pipeline.model import RecordType
+from revrec_pipeline.mapping.file import OBJECTS, SOURCE, FileSettings
+from revrec_pipeline.model import SYNC_SOURCE, RecordType
 from revrec_pipeline.settings import Settings
 
 #: Nobody brings a larger file by hand; its copy has to fit on the lake's disk.
@@ -30,6 +33,8 @@ MAX_FILE = 2 << 30
 # No run of Dagster vouches for the job: without a lease, the routing sensor would take it for one
 # whose process was killed, and seal it half built. A month takes less than this.
 _LEASE_SECONDS = 600.0
+# A workbook of a million rows took eight minutes to read on two busy cores.
+_READING_SECONDS = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +69,47 @@ def import_file(
 
     Raises:
         FileRefusedError: nothing of it was taken; the message says why.
+        ContentBusyError: another process imports the same content just now.
     """
+    key = f"import:{uuid.uuid4().hex[:12]}"
+    try:
+        return _import(
+            ledger, lake, settings, path, key, job_name, who, trigger, source, lease_seconds, again
+        )
+    except BaseException:
+        # What went wrong is what must be reported; if this fails as well, the claim runs out.
+        with suppress(LedgerError), ledger.transaction() as tx:
+            imports.release(tx, key)
+        raise
+
+
+def _import(
+    ledger: Ledger,
+    lake: Lake,
+    settings: Settings,
+    path: Path,
+    key: str,
+    job_name: str,
+    who: str,
+    trigger: str,
+    source: Source,
+    lease_seconds: float | None,
+    again: bool,
+) -> Imported:
     with lake.scratch() as folder:
         # A copy, so that what is checked, read and kept is one and the same.
         copy = folder / "original" / path.name
         digest = _copy(path, copy)
+        claim = partial(imports.claim, sha256=digest, source=source.name, sync_key=key, who=who)
         with ledger.transaction() as tx:
             if not again and (earlier := imports.earlier(tx, source.name, digest)):
                 return Imported(path.name, earlier=earlier)
+            claim(tx, seconds=_READING_SECONDS)
         work = folder / "work"
         work.mkdir()
         template = load_template()
         sheets = read(copy, template, work)
-        _refuse_loaded(ledger, path.name, sheets, template)
-        key = f"import:{uuid.uuid4().hex[:12]}"
+        _refuse_loaded(ledger, path.name, sheets, template, work)
         landed = land(
             lake,
             source.name,
@@ -93,8 +125,10 @@ def import_file(
         lake.publish(copy.parent, original)
         # The same content may have come before, under another name.
         kept = next(iter(sorted((lake.root / original).iterdir()))).name
-    job_ids = _build(ledger, lake, settings, source, landed, key, job_name, trigger)
+    renew = partial(claim, seconds=_LEASE_SECONDS)
+    job_ids = _build(ledger, lake, settings, source, landed, key, job_name, trigger, renew)
     with ledger.transaction() as tx:
+        renew(tx)  # refuses if it ran out, and somebody else is at it
         imports.record(
             tx,
             sha256=digest,
@@ -105,6 +139,7 @@ def import_file(
             size=size,
             who=who,
         )
+        imports.release(tx, key)
         jobs.seal(tx, key)
         if lease_seconds is not None:  # sealing ends it, and the caller is about to deliver
             for job_id in job_ids.values():
@@ -113,23 +148,30 @@ def import_file(
 
 
 def _refuse_loaded(
-    ledger: Ledger, file: str, sheets: Mapping[str, ReadSheet], template: Template
+    ledger: Ledger,
+    file: str,
+    sheets: Mapping[str, ReadSheet],
+    template: Template,
+    folder: Path,
 ) -> None:
-    """Refuse what its own system has loaded live: it would count twice.
+    """Refuse what a system has loaded live: it would count twice.
 
     Raises:
         FileRefusedError: names the first of such documents.
     """
     problems = []
     for kind, table in lines.TABLE.items():
-        named = named_by_systems(sheets, template, kind)
-        if not named.num_rows:
+        if table not in imports.NUMBERS:  # systems load none of these
+            continue
+        named = numbers(sheets, template, kind, folder)
+        if named is None:
             continue
         with ledger.transaction() as tx:
             found = imports.loaded_by_systems(tx, table, named)
         problems += [
             f"sheet {template.sheet_of(kind).name}, row {each['place']}: {each['key']} was loaded "
             f"live from {each['source']}, so it would count twice; leave it out"
+            + ("" if each["named"] else f", or name the system that it is from in {SYNC_SOURCE!r}")
             for each in found
         ]
     if problems:
@@ -162,17 +204,33 @@ def _build(
     key: str,
     job_name: str,
     trigger: str,
+    renew: Callable[[Transaction], None],
 ) -> dict[RecordType, int]:
-    """Open one job for each record type, and build its months."""
+    """Open one job for each record type, and build its months.
+
+    New customers and products may mend errors of rows that came before: their months are built
+    again, those of this source now, those of others with their next sync.
+    """
+    with ledger.transaction() as tx:
+        for kind in landed.months:
+            sync_errors.ask_again(tx, references.MENDED.get(kind, ()))
+        mended = {RecordType(kind): () for kind in sync_errors.asked(tx, source.name)}
+    touched: dict[RecordType, tuple[str, ...]] = {**mended, **landed.months}
     job_ids: dict[RecordType, int] = {}
-    for record_type, months in landed.months.items():
+    for record_type, months in touched.items():
+        # A landing that is older than a sheet's support has none of its pages.
+        narrow = replace(
+            source,
+            objects=(OBJECTS[record_type],),
+            documents={OBJECTS[record_type]: (record_type,)},
+        )
         with ledger.transaction() as tx:
             job_id = jobs.open_job(
                 tx,
                 sync_key=key,
                 source=source.name,
                 record_type=record_type,
-                name=f"{job_name}: {record_type}" if len(landed.months) > 1 else job_name,
+                name=f"{job_name}: {record_type}" if len(touched) > 1 else job_name,
                 trigger=trigger,
                 lease_seconds=_LEASE_SECONDS,
             )
@@ -181,6 +239,7 @@ def _build(
         job_ids[record_type] = job_id
         for month in sorted({*months, *asked}):
             with ledger.transaction() as tx:
+                renew(tx)
                 jobs.renew_lease(tx, job_id, _LEASE_SECONDS)
                 jobs.start_run(tx, job_id, month, key)
                 waivers = sync_errors.waivers(
@@ -188,7 +247,7 @@ def _build(
                 )
             built = canonical.build(
                 lake,
-                source,
+                narrow,
                 record_type,
                 month,
                 FileSettings(),

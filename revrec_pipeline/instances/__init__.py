@@ -7,6 +7,7 @@ elsewhere.
 
 import os
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 
 from revrec_pipeline.errors import SettingsError
@@ -22,7 +23,7 @@ def prepare(settings: Settings) -> None:
         SettingsError: the home cannot be written, or PostgreSQL is half configured.
     """
     home = settings.home / "dagster"
-    text = _configuration()
+    text = _configuration(home)
     try:
         home.mkdir(parents=True, exist_ok=True)
         target = home / "dagster.yaml"
@@ -37,7 +38,7 @@ def prepare(settings: Settings) -> None:
     os.environ["DAGSTER_HOME"] = str(home)
 
 
-def _configuration() -> str:
+def _configuration(home: Path) -> str:
     given = [name for name in _POSTGRES if os.environ.get(name)]
     if given and len(given) < len(_POSTGRES):
         missing = next(name for name in _POSTGRES if name not in given)
@@ -50,4 +51,4 @@ def _configuration() -> str:
     own, common = (
         (folder / name).read_text(encoding="utf-8") for name in (f"{kind}.yaml", "common.yaml")
     )
-    return Template(own + common).substitute(DAGSTER_PG_PORT=port)
+    return Template(own + common).substitute(DAGSTER_PG_PORT=port, DAGSTER_HOME=home)

@@ -7,7 +7,8 @@ tables mean is in the modules beside it, each a set of plain functions over a `T
 
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeAlias
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
@@ -16,6 +17,8 @@ from revrec_pipeline.errors import SettingsError
 
 #: What a bulk load accepts.
 Arrow: TypeAlias = pa.Table | pa.RecordBatchReader
+#: What may be staged: Arrow, or a Parquet file of any length.
+Rows: TypeAlias = Arrow | Path
 
 _HOW = "write duckdb:///folder/ledger.duckdb or postgresql://user:password@host:5432/database"
 
@@ -26,6 +29,9 @@ class Transaction(Protocol):
     A statement that is wrong raises the driver's own error, for that is a bug; what the world does
     to a transaction (a lost connection, a full disk) raises `LedgerError` with one line.
     """
+
+    #: Whose SQL this is, where the two differ.
+    dialect: ClassVar[Literal["duckdb", "postgresql"]]
 
     def rows(self, sql: str, **params: Any) -> list[dict[str, Any]]:
         """Every row that the statement returns."""
@@ -39,8 +45,11 @@ class Transaction(Protocol):
     def load(self, table: str, arrow: Arrow) -> int:
         """Append rows to `table` by column name; maps become JSON text. Returns how many."""
 
-    def stage(self, arrow: Arrow) -> str:
-        """The name of a new temporary table, gone with the transaction, that holds these rows."""
+    def stage(self, rows: Rows) -> str:
+        """The name of a new temporary table, gone with the transaction, that holds these rows.
+
+        Rows of a file are streamed: memory does not grow with them.
+        """
 
     def read(self, sql: str, schema: pa.Schema, **params: Any) -> pa.RecordBatchReader:
         """The rows of a query as `schema`, exact, in constant memory.
@@ -130,4 +139,4 @@ def _connection_parameters(url: str) -> dict[str, str]:
     return parameters
 
 
-__all__ = ["Arrow", "Ledger", "Transaction", "as_text", "now", "open_ledger"]
+__all__ = ["Arrow", "Ledger", "Rows", "Transaction", "as_text", "now", "open_ledger"]

@@ -1,7 +1,8 @@
 """How many rows and how much money of a batch went where: the accounts behind promise 1 of DESIGN.
 
 For each batch and currency: source = delivered + unchanged + flagged + excluded. `removed` (what a
-batch takes back of earlier deliveries) stands beside that sum.
+batch takes back of earlier deliveries) and `own_total` (documents, and what the vendor itself says
+that they are over) stand beside that sum.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,7 @@ from revrec_pipeline.errors import LedgerError
 from revrec_pipeline.ledger import Transaction
 from revrec_pipeline.model import AMOUNT
 
-Bucket = Literal["source", "flagged", "excluded", "delivered", "unchanged", "removed"]
+Bucket = Literal["source", "flagged", "excluded", "delivered", "unchanged", "removed", "own_total"]
 
 _TOTALS = pa.schema(
     [
@@ -33,7 +34,8 @@ _TOTALS = pa.schema(
 class Total:
     """Rows and amount of a batch in one bucket and currency.
 
-    `rule` says which rule excluded or which code flagged the rows; '' in the other buckets.
+    `rule` says which rule excluded or which code flagged the rows, and `differs` of an own total
+    that does; else it is ''.
     """
 
     bucket: Bucket
@@ -61,7 +63,8 @@ def count_as_unchanged(tx: Transaction, batch_ids: list[str]) -> None:
         SELECT batch_id, 'unchanged', '', currency,
             sum(CASE bucket WHEN 'source' THEN rows ELSE -rows END),
             sum(CASE bucket WHEN 'source' THEN amount ELSE -amount END)
-        FROM batch_total WHERE batch_id = ANY(:batch_ids) GROUP BY batch_id, currency
+        FROM batch_total WHERE batch_id = ANY(:batch_ids) AND bucket <> 'own_total'
+        GROUP BY batch_id, currency
         """,
         batch_ids=batch_ids,
     )
@@ -79,7 +82,8 @@ def check_balance(tx: Transaction, batch_ids: list[str]) -> None:
             SELECT batch_id, currency,
                 sum(CASE bucket WHEN 'source' THEN rows ELSE -rows END)::BIGINT AS rows,
                 sum(CASE bucket WHEN 'source' THEN amount ELSE -amount END) AS amount
-            FROM batch_total WHERE batch_id = ANY(:batch_ids) AND bucket <> 'removed'
+            FROM batch_total
+            WHERE batch_id = ANY(:batch_ids) AND bucket NOT IN ('removed', 'own_total')
             GROUP BY batch_id, currency
         ) AS difference
         WHERE rows <> 0 OR amount <> 0 ORDER BY batch_id, currency LIMIT 1

@@ -63,6 +63,11 @@ def expressions(schema: pa.Schema) -> str:
     )
 
 
+def literal(text: str) -> str:
+    """A text as SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def quoted(name: str) -> str:
     """A name as SQL identifier."""
     return '"' + name.replace('"', '""') + '"'

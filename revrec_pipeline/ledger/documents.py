@@ -9,7 +9,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from revrec_pipeline.ledger import Arrow, Transaction, now
+from revrec_pipeline.ledger import Rows, Transaction, now
 from revrec_pipeline.ledger.outbox import Batch
 from revrec_pipeline.model import Route
 
@@ -37,8 +37,8 @@ COMPARISON = pa.schema(
 
 
 def compare(
-    tx: Transaction, *, source: str, record_type: str, batches: Mapping[str, str], incoming: Arrow
-) -> pa.Table:
+    tx: Transaction, *, source: str, record_type: str, batches: Mapping[str, str], incoming: Rows
+) -> pa.RecordBatchReader:
     """What delivering `incoming` would do, as a COMPARISON ordered by document and month.
 
     `batches` maps each month that is delivered to its batch id (see `by_period`). A document of
@@ -89,7 +89,7 @@ def compare(
         COMPARISON,
         source=source,
         record_type=record_type,
-    ).read_all()
+    )
 
 
 def by_period(claimed: Sequence[Batch]) -> dict[str, str]:
@@ -103,7 +103,7 @@ def record(
     source: str,
     record_type: str,
     route: Route,
-    comparison: pa.Table,
+    comparison: Rows,
     at: datetime | None = None,
 ) -> None:
     """Make the comparison the delivered state, and list the removed documents under their batch."""

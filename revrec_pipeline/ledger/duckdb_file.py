@@ -19,11 +19,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from revrec_pipeline.engine import MEMORY_LIMIT
 from revrec_pipeline.errors import LedgerBusyError, LedgerError
 from revrec_pipeline.ledger import bulk
 from revrec_pipeline.ledger.migrate import migrate
@@ -36,12 +39,15 @@ _CUT_SHORT = "Could not read enough bytes"
 _NOT_COMMITTED = "Failed to commit"
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 _FIRST_WAIT, _LONGEST_WAIT = 0.005, 0.25
+# What does not fit goes to `<file>.tmp`. Merging a million lines took as long as without a limit.
+_BOUNDED = {"memory_limit": MEMORY_LIMIT, "threads": "2"}
 
 # Two connections of one process to one file would share a database, and with it the transaction's
 # fate; and a fork in the middle of a transaction would leave the child a database it does not hold.
 _one_at_a_time = threading.RLock()
 _inside = False
 _engine: duckdb.DuckDBPyConnection | None = None
+_engine_of: str | None = None
 
 
 def _prepare_fork() -> None:
@@ -118,7 +124,7 @@ class DuckDBLedger:
     def _connect(self, until: float) -> duckdb.DuckDBPyConnection:
         wait, path = _FIRST_WAIT, self._path.replace("'", "''")
         while True:
-            con = _engines_connection()
+            con = _engines_connection(self._path)
             try:
                 con.execute(f"ATTACH '{path}' AS ledger (TYPE duckdb)")
                 con.execute("USE ledger")
@@ -145,11 +151,14 @@ class DuckDBLedger:
         return LedgerBusyError(f"the ledger {self._path} is held{by}; try again when that is done")
 
 
-def _engines_connection() -> duckdb.DuckDBPyConnection:
-    """A connection of its own to this process's engine."""
-    global _engine
-    if _engine is None:
-        _engine = bulk.memory()
+def _engines_connection(path: str) -> duckdb.DuckDBPyConnection:
+    """A connection of its own to this process's engine, which spills beside the file at `path`."""
+    global _engine, _engine_of
+    if _engine is None or _engine_of != path:
+        _stop_engine()
+        spill = {"temp_directory": f"{path}.tmp"}
+        _engine = duckdb.connect(config={**bulk.NO_EXTENSIONS, **_BOUNDED, **spill})
+        _engine_of = path
     con = _engine.cursor()
     con.execute("SET TimeZone = 'UTC'")
     return con
@@ -157,6 +166,8 @@ def _engines_connection() -> duckdb.DuckDBPyConnection:
 
 class DuckDBTransaction:
     """See `Transaction`."""
+
+    dialect: ClassVar[Literal["duckdb", "postgresql"]] = "duckdb"
 
     def __init__(self, con: duckdb.DuckDBPyConnection, path: str) -> None:
         self._con = con
@@ -190,11 +201,18 @@ class DuckDBTransaction:
         finally:
             self._con.unregister("arriving")
 
-    def stage(self, arrow: pa.Table | pa.RecordBatchReader) -> str:
+    def stage(self, rows: pa.Table | pa.RecordBatchReader | Path) -> str:
         """See `Transaction.stage`."""
         name = next(self._names)
-        self.execute(f"CREATE TEMPORARY TABLE {name} ({bulk.columns(arrow.schema)})")
-        self.load(name, arrow)
+        if isinstance(rows, Path):  # which is read where it is
+            schema = pq.read_schema(rows)
+            self.execute(
+                f"CREATE TEMPORARY VIEW {name} ({bulk.names(schema)}) AS "
+                f"SELECT {bulk.expressions(schema)} FROM read_parquet({bulk.literal(str(rows))})"
+            )
+            return name
+        self.execute(f"CREATE TEMPORARY TABLE {name} ({bulk.columns(rows.schema)})")
+        self.load(name, rows)
         return name
 
     def read(self, sql: str, schema: pa.Schema, **params: Any) -> pa.RecordBatchReader:

@@ -75,11 +75,12 @@ def jobs(tx: Transaction, job_id: int | None = None) -> Rows:
 def controls(tx: Transaction, job_id: int) -> Rows:
     """What a job's rows add up to, by month and currency; only JSON types.
 
-    `{source, record_type, period, currency, state, rows, amounts, rules, removed, difference}`.
-    `rows` and `amounts` have the buckets source, delivered, unchanged, flagged and excluded, and
-    `waiting` (source rows that a delivery still has to account for); `rules` names what flagged or
-    excluded: {bucket: {rule: {rows, amount}}}. `difference` is source less all others: nothing, or
-    a fault of ours.
+    `{source, record_type, period, currency, state, rows, amounts, rules, removed, own_totals,
+    difference}`. `rows` and `amounts` have the buckets source, delivered, unchanged, flagged and
+    excluded, and `waiting` (source rows that a delivery still has to account for); `rules` names
+    what flagged or excluded: {bucket: {rule: {rows, amount}}}. `own_totals` are those of whole
+    documents by the vendor itself, {documents, differing, amount}: their lines were compared.
+    `difference` is source less all others: nothing, or a fault of ours.
     """
     found = tx.rows(
         """
@@ -125,6 +126,11 @@ def _control(totals: Rows) -> dict[str, Any]:
         "removed": {
             "rows": _rows(totals, "removed"),
             "amount": amount_text([_sum(totals, "removed")], currency),
+        },
+        "own_totals": {
+            "documents": _rows(totals, "own_total"),
+            "differing": _rules(totals, "own_total").get("differs", 0),
+            "amount": amount_text([_sum(totals, "own_total")], currency),
         },
         "difference": {"rows": difference[0], "amount": amount_text([difference[1]], currency)},
     }

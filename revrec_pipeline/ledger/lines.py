@@ -1,4 +1,4 @@
-"""Live-loaded rows: order, billing and expense lines, one row for each line of a document.
+"""Live-loaded rows, one for each line of a document; a customer or product has one line.
 
 Their columns are those of the canonical schemas (`revrec_pipeline.model`), without `excluded_by`,
 plus the job and batch that loaded them. A line that went away keeps its row with `removed_at`.
@@ -10,14 +10,19 @@ from decimal import Decimal
 
 import pyarrow as pa
 
-from revrec_pipeline.ledger import Arrow, Transaction, bulk, now
-from revrec_pipeline.model import CANONICAL, RecordType
+from revrec_pipeline.errors import LedgerError
+from revrec_pipeline.ledger import Arrow, Rows, Transaction, bulk, now
+from revrec_pipeline.ledger.imports import NUMBERS
+from revrec_pipeline.model import CANONICAL, OWN_SOURCES, RecordType, without_amount
 
 #: The table of each record type.
 TABLE = {
     RecordType.SALES: "order_line",
     RecordType.INVOICES: "billing_line",
     RecordType.COMMISSIONS: "expense_line",
+    RecordType.DELIVERIES: "delivery_line",
+    RecordType.CUSTOMERS: "customer",
+    RecordType.PRODUCTS: "product",
 }
 
 _KEY = ("source", "record_type", "document_id", "line_id")
@@ -31,7 +36,7 @@ def columns(record_type: RecordType) -> list[str]:
 def upsert(
     tx: Transaction,
     record_type: RecordType,
-    lines: Arrow,
+    lines: Rows,
     *,
     job_id: int,
     at: datetime | None = None,
@@ -39,37 +44,41 @@ def upsert(
     """Load whole documents (canonical rows of one source, all lines of each). Returns the lines.
 
     A line that a loaded document had before and has no more is marked removed.
+
+    Raises:
+        LedgerError: two of the rows are one and the same line.
     """
     at = at or now()
     table, names = TABLE[record_type], columns(record_type)
     staged = tx.stage(lines)
-    listed = ", ".join(names)
-    own = [*(name for name in names if name not in _KEY), "job_id", "batch_id", "loaded_at"]
-    loaded = tx.execute(
+    listed, key = ", ".join(names), ", ".join(_KEY)
+    # On DuckDB no unique key would notice, for there an index does not fit in memory.
+    twice = tx.one(f"SELECT {key} FROM {staged} GROUP BY {key} HAVING count(*) > 1 LIMIT 1")
+    if twice:
+        raise LedgerError(
+            f"line {twice['line_id']} of {twice['source']} {twice['document_id']} is to be loaded "
+            "twice, so nothing was; please report this"
+        )
+    tx.execute(f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {staged})")
+    # What is left of these documents are the lines that they have no more.
+    tx.execute(
+        f"""
+        UPDATE {table} SET removed_at = :at
+        WHERE removed_at IS NULL AND (source, record_type, document_id) IN (
+            SELECT source, record_type, document_id FROM {staged}
+        )
+        """,
+        at=at,
+    )
+    return tx.execute(
         f"""
         INSERT INTO {table} ({listed}, job_id, batch_id, loaded_at)
         SELECT {listed}, :job_id, :job || '-' || period, :at FROM {staged}
-        ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET
-            {", ".join(f"{name} = excluded.{name}" for name in own)}, removed_at = NULL
         """,
         job_id=job_id,
         job=str(job_id),
         at=at,
     )
-    tx.execute(
-        f"""
-        UPDATE {table} SET removed_at = :at
-        WHERE removed_at IS NULL
-            AND (source, record_type, document_id) IN (
-                SELECT source, record_type, document_id FROM {staged}
-            )
-            AND (source, record_type, document_id, line_id) NOT IN (
-                SELECT source, record_type, document_id, line_id FROM {staged}
-            )
-        """,
-        at=at,
-    )
-    return loaded
 
 
 def remove(
@@ -94,6 +103,25 @@ def remove(
     )
 
 
+def take_over(tx: Transaction, record_type: RecordType, lines: Rows, *, at: datetime) -> int:
+    """Mark removed what files brought of these documents before their system did.
+
+    A file's rows that name their system have that name and the number as `document_id` (see
+    `imports.landing`). Returns the lines.
+    """
+    table = TABLE[record_type]
+    staged = tx.stage(lines)
+    return tx.execute(
+        f"""
+        UPDATE {table} SET removed_at = :at
+        WHERE source IN {OWN_SOURCES} AND removed_at IS NULL AND document_id IN (
+            SELECT concat(source, ':', {NUMBERS[table]}) FROM {staged}
+        )
+        """,
+        at=at,
+    )
+
+
 def loaded(
     tx: Transaction, record_type: RecordType, *, source: str, at: datetime
 ) -> dict[str, tuple[int, Decimal]]:
@@ -102,7 +130,7 @@ def loaded(
         f"""
         SELECT coalesce(currency, 'XXX') AS currency, count(*) AS rows,
             sum(coalesce(amount, 0)) AS amount
-        FROM {TABLE[record_type]}
+        FROM (SELECT *{without_amount(record_type)} FROM {TABLE[record_type]}) AS line
         WHERE source = :source AND record_type = :record_type AND loaded_at = :at
             AND removed_at IS NULL
         GROUP BY 1

@@ -1,10 +1,12 @@
 """The schema's versions: numbered files in `migrations/`, applied when a connection is made.
 
-A migration is SQL that both back ends understand. It is never edited once released; what changes
-the schema is another number. Numbers may have gaps, and a lower one may arrive after a higher one
-(two branches were merged): what counts is which ones a ledger has.
+A migration is SQL that both back ends understand; what stands below a line `-- only: duckdb` is
+for that one. It is never edited once released; what changes the schema is another number. Numbers
+may have gaps, and a lower one may arrive after a higher one (two branches were merged): what counts
+is which ones a ledger has.
 """
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -13,6 +15,8 @@ from revrec_pipeline.errors import LedgerError
 
 if TYPE_CHECKING:  # the back ends import this module before the package is complete
     from revrec_pipeline.ledger import Transaction
+
+_ONLY = re.compile(r"^-- only: (\w+)\n", re.MULTILINE)
 
 
 @cache
@@ -43,7 +47,15 @@ def migrate(tx: "Transaction", ledger: str) -> None:
         found = _versions(tx)  # another process may have been first
         for version, sql in known.items():
             if version not in found:
-                tx.execute(sql)
+                both, *parts = _ONLY.split(sql)
+                own = [
+                    part
+                    for name, part in zip(parts[::2], parts[1::2], strict=True)
+                    if name == tx.dialect
+                ]
+                for part in (both, *own):
+                    if part.strip():
+                        tx.execute(part)
                 tx.execute("INSERT INTO schema_version VALUES (:version, now())", version=version)
 
 

@@ -10,12 +10,14 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyarrow import csv
 
 from revrec_pipeline.errors import LedgerBusyError, LedgerError, SettingsError
@@ -104,6 +106,8 @@ class PostgresLedger:
 class PostgresTransaction:
     """See `Transaction`."""
 
+    dialect: ClassVar[Literal["duckdb", "postgresql"]] = "postgresql"
+
     def __init__(self, con: Any, name: str) -> None:
         self._con = con
         self._name = name
@@ -133,11 +137,15 @@ class PostgresTransaction:
             cursor.copy_expert(statement, _Blocks(bulk.copy_text(arrow)))
             return int(cursor.rowcount)
 
-    def stage(self, arrow: pa.Table | pa.RecordBatchReader) -> str:
+    def stage(self, rows: pa.Table | pa.RecordBatchReader | Path) -> str:
         """See `Transaction.stage`."""
+        if isinstance(rows, Path):
+            with pq.ParquetFile(rows) as content:
+                batches = content.iter_batches(bulk.ROWS_PER_BLOCK)
+                return self.stage(pa.RecordBatchReader.from_batches(content.schema_arrow, batches))
         name = next(self._names)
-        self.execute(f"CREATE TEMPORARY TABLE {name} ({bulk.columns(arrow.schema)}) ON COMMIT DROP")
-        self.load(name, arrow)
+        self.execute(f"CREATE TEMPORARY TABLE {name} ({bulk.columns(rows.schema)}) ON COMMIT DROP")
+        self.load(name, rows)
         self.execute(f"ANALYZE {name}")  # else the planner takes a big table for a small one
         return name
 

@@ -413,6 +413,31 @@ def waivers(
     return Waivers(tuple(Waiver(**row) for row in found), tuple(row["landing"] for row in asked))
 
 
+def ask_again(tx: Transaction, codes: Sequence[str]) -> None:
+    """The months with an open error of these codes must be built again: it may be gone."""
+    found = tx.rows(
+        """
+        SELECT source, record_type, period, min(id) AS id FROM sync_error
+        WHERE status = 'open' AND code = ANY(:codes) AND period IS NOT NULL
+        GROUP BY source, record_type, period ORDER BY id
+        """,
+        codes=list(codes),
+    )
+    for row in found:
+        cursors.touch(tx, row["source"], [row["period"]], f"{_asks(row['record_type'])}{row['id']}")
+
+
+def asked(tx: Transaction, source: str) -> list[str]:
+    """The record types of a source of which errors asked for a month to be built again."""
+    found = tx.rows(
+        "SELECT DISTINCT split_part(landing, ':', 2) AS record_type FROM touched_period "
+        "WHERE source = :source AND landing LIKE :mine ORDER BY 1",
+        source=source,
+        mine=f"{_asks('')[:-1]}%",
+    )
+    return [row["record_type"] for row in found]
+
+
 def _asks(record_type: str) -> str:
     """How the rebuilds that errors ask for are named among the landings that ask for one."""
     # Sorts before every landing: a sensor takes the greatest as its mark of what has landed.

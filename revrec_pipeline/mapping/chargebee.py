@@ -151,6 +151,7 @@ def rows(
     chosen = _ORDER_ROWS if record_type is RecordType.SALES else _BILLING_ROWS
     # One statement: each view upon views would be bound once more.
     db.execute(f"CREATE VIEW rows AS {_lines(settings)} {chosen}")
+    db.execute(_TOTALS)
 
 
 def _macros(settings: ChargebeeSettings, site: Site) -> str:
@@ -359,6 +360,28 @@ SELECT {_LINEAGE.format(record_type="invoices")},
     quantity, credited_invoice AS reference_invoice_number, credited_line AS reference_line_id,
     (sign * tax)::DECIMAL(18, 4) AS tax_amount, tax_name, custom_fields
 FROM mapped
+"""
+
+# For `controls`: what Chargebee itself says of a document. `total` is after discounts, and holds
+# the tax and what the document adds to its lines. Taxes are rounded per line or per invoice, as
+# the site is set up: where prices include them, those of the lines are what the lines' amounts
+# lack, and else those of the document count; recorded credit notes have no `tax`. What was paid
+# with credits before tax is added again, as it is to the lines.
+_TOTALS = """
+CREATE VIEW document_total AS
+SELECT it.id AS document_id, NULL::BIGINT AS lines,
+    major((CASE WHEN kind = 'invoice' THEN 1 ELSE -1 END) * (
+        CASE WHEN it.total IS NOT NULL THEN minor_of(it.total) END
+        - CASE WHEN it.price_type IS DISTINCT FROM 'tax_inclusive' AND it.tax IS NOT NULL
+            THEN minor_of(it.tax)
+            WHEN it.price_type IS DISTINCT FROM 'tax_inclusive' AND len(it.taxes) > 0
+            THEN total_of([minor_of(one.amount) FOR one IN it.taxes])
+            ELSE total_of([minor_of(line.tax_amount) FOR line IN line_items]) END
+        + total_of([minor_of(one.discount_amount) FOR one IN line_item_discounts
+            IF one.discount_type IN ('promotional_credits', 'prorated_credits')])
+    ), unit_of(it.currency_code)) AS amount,
+    []::VARCHAR[] AS outside
+FROM document
 """
 
 SOURCE = Source(

@@ -48,13 +48,14 @@ _LINE = {
     "reference_line_item_id": _TEXT,
 }
 _LINE_DISCOUNT = {"line_item_id": _TEXT, "discount_type": _TEXT, "discount_amount": _TEXT}
+_TAX = {"amount": _TEXT}
 _LINE_TAX = {"line_item_id": _TEXT, "tax_name": _TEXT}
 _DOCUMENT = {
     **dict.fromkeys(
         ("id", "status", "customer_id", "subscription_id", "currency_code", "price_type"), _TEXT
     ),
     **dict.fromkeys(("date", "generated_at", "updated_at", "paid_at", "refunded_at"), _INSTANT),
-    **dict.fromkeys(("total", "round_off_amount", "fractional_correction"), _TEXT),
+    **dict.fromkeys(("total", "tax", "round_off_amount", "fractional_correction"), _TEXT),
     "deleted": _FLAG,
     "business_entity_id": _TEXT,
     "type": _TEXT,
@@ -87,7 +88,7 @@ def create_records(db: duckdb.DuckDBPyConnection, wanted: Mapping[str, Iterable[
         "line_item_taxes": f"[{_structure(_LINE_TAX)}]",
     }
     own = dict.fromkeys(wanted.get("invoice", ()), _TEXT)
-    document = _structure({**own, **_DOCUMENT}, lists)
+    document = _structure({**own, **_DOCUMENT}, {**lists, "taxes": f"[{_structure(_TAX)}]"})
     for name in DOCUMENTS:
         _create_list(db, f"{name}_listed", f"raw_{name}", name, document, body)
     for name, envelope in CONTEXT.items():

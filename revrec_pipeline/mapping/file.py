@@ -25,14 +25,19 @@ OBJECTS: dict[RecordType, str] = {
     RecordType.SALES: "order_details",
     RecordType.INVOICES: "billing_schedule",
     RecordType.COMMISSIONS: "expense",
+    RecordType.DELIVERIES: "professional_services_delivery",
+    RecordType.CUSTOMERS: "customer",
+    RecordType.PRODUCTS: "product",
 }
-#: The date that decides in which month a document is.
+#: The date that decides in which month a document is; customers and products have none.
 BUSINESS_DATE: dict[RecordType, str] = {
     RecordType.SALES: "order_start_date",
     RecordType.INVOICES: "billing_date",
     RecordType.COMMISSIONS: "expense_date",
+    RecordType.DELIVERIES: "delivery_date",
 }
-_BODY = (
+#: A page, for DuckDB's `from_json`.
+BODY = (
     '[{"id":"VARCHAR","line":"VARCHAR","period":"VARCHAR","row":"INTEGER",'
     '"cells":"MAP(VARCHAR,VARCHAR)","named":"MAP(VARCHAR,VARCHAR)"}]'
 )
@@ -76,7 +81,10 @@ def rows(
     settings: SourceSettings,
     site: Site,
 ) -> None:
-    """Create `rows`, and `bad_cell` with the cells that are not what their column holds."""
+    """Create `rows`, and `bad_cell` with the cells that are not what their column holds.
+
+    A sheet of text only has no such cells, and no such view.
+    """
     del settings
     columns = load_template().sheet_of(record_type).columns
     object_ = OBJECTS[record_type]
@@ -87,11 +95,11 @@ def rows(
         for name in CANONICAL[record_type].names
     }
     values |= _own(record_type, site)
-    business = values[BUSINESS_DATE[record_type]]
+    business = BUSINESS_DATE.get(record_type)
     before = (
-        f"CASE WHEN {business} < DATE {literal(site.conversion_date)} "
+        f"CASE WHEN {values[business]} < DATE {literal(site.conversion_date)} "
         "THEN 'before_conversion_date' END"
-        if site.conversion_date
+        if site.conversion_date and business
         else "NULL::VARCHAR"
     )
     values |= {
@@ -111,7 +119,8 @@ def rows(
     }
     selected = ", ".join(f"{value} AS {name}" for name, value in values.items())
     db.execute(f"CREATE VIEW rows AS SELECT {selected} FROM file_row")
-    db.execute(f"CREATE VIEW bad_cell AS {_bad_cells(columns)}")
+    if bad := _bad_cells(columns):
+        db.execute(f"CREATE VIEW bad_cell AS {bad}")
 
 
 def _open_rows(db: duckdb.DuckDBPyConnection, object_: str) -> None:
@@ -131,7 +140,7 @@ def _open_rows(db: duckdb.DuckDBPyConnection, object_: str) -> None:
         SELECT version, landing, page, one.id AS document_id, one.line AS line_id, one.period,
             one.row AS position, one.cells AS cells, coalesce(one.named, MAP {{}}) AS named
         FROM (
-            SELECT version, landing, page, unnest(from_json(body, '{_BODY}')) AS one
+            SELECT version, landing, page, unnest(from_json(body, '{BODY}')) AS one
             FROM (FROM raw_{object_} WHERE landing = $landing AND page BETWEEN $first AND $last)
             JOIN wanted_page USING (landing, page)
         )
@@ -188,6 +197,8 @@ def _own(record_type: RecordType, site: Site) -> Mapping[str, str]:
             "document_amount": amount,
             "document_currency": home,
         }
+    if record_type not in (RecordType.SALES, RecordType.INVOICES):
+        return {}
     names = {"product_name": "named['product_name']", "currency": currency}
     if record_type is RecordType.INVOICES:
         tax = _number("named['tax_amount']", "DECIMAL(18, 4)")
@@ -219,7 +230,7 @@ def _custom(columns: tuple[Column, ...]) -> str:
 
 
 def _bad_cells(columns: tuple[Column, ...]) -> str:
-    """`(document_id, line_id, field, heading, code, message)` of each such cell."""
+    """`(document_id, line_id, field, heading, code, message)` of each; "" if all hold text."""
     parts = []
     for column in columns:
         cell = f"cells[{literal(column.header)}]"

@@ -72,7 +72,7 @@ class HubspotSettings(SourceSettings):
     #: RevRec's expense code of commissions.
     commission_expense_code: _Identifier = "COMMISSION"
     #: HubSpot allows an app 190 requests in 10 seconds (Professional, Enterprise), 100 below.
-    requests_per_second: float = Field(default=18, gt=0)
+    requests_per_second: float = Field(default=19, gt=0)
     #: HubSpot allows an account 5 searches a second, over all of its apps.
     searches_per_second: float = Field(default=4, gt=0)
 

@@ -81,8 +81,8 @@ class QuickbooksSettings(SourceSettings):
     #: Further columns: heading → `CustomField.<name>`, a field of the form as `DepartmentRef.name`,
     #: or one of the line as `Line.SalesItemLineDetail.ClassRef.name`.
     custom_fields: dict[str, _Path] = Field(default_factory=dict)
-    #: Intuit allows 500 requests a minute and company.
-    requests_per_second: float = Field(default=8, gt=0)
+    #: Intuit allows an app 10 requests a second of a company's, and a company 500 a minute.
+    requests_per_second: float = Field(default=10, gt=0)
 
     def custom_field_names(self) -> set[str]:
         """The custom fields of sales forms that these settings name."""
@@ -119,6 +119,7 @@ def rows(
     db.execute(f"CREATE OR REPLACE VIEW quickbooks_sold AS {SOLD_LINES}")
     db.execute(_lines(settings, record_type))
     db.execute(_ORDER_ROWS if record_type is RecordType.SALES else _billing_rows(settings))
+    db.execute(_TOTALS)
 
 
 def _settings_macros(settings: QuickbooksSettings, site: Site) -> str:
@@ -431,6 +432,14 @@ def _billing_rows(settings: QuickbooksSettings) -> str:
     FROM quickbooks_line
     """
 
+
+# For `controls`: what QuickBooks itself says of a document. `HomeTotalAmt` is in another currency.
+_TOTALS = """
+CREATE OR REPLACE VIEW document_total AS
+SELECT document_id, NULL::BIGINT AS lines, money_of(sign * (total - tax_total)) AS amount,
+    []::VARCHAR[] AS outside
+FROM quickbooks_head
+"""
 
 SOURCE = Source(
     name="quickbooks",

@@ -70,9 +70,9 @@ _SALES = "FROM counted WHERE detail = 'SalesItemLineDetail'"
 #: in ten-thousandths, `is_shipping`, `is_taxable`; and of the document `currency`, `tax_total` and
 #: `total` in ten-thousandths, `is_inclusive`.
 #:
-#: What the lines say must add up to what the document says, or all of its amounts are NULL and it
-#: is flagged. Where prices include tax, lines are net beside the tax (the one recorded form) or
-#: gross; the sum tells which.
+#: Where prices include tax, lines are net beside the tax (the one recorded form) or gross; the sum
+#: tells which. Whether the lines add up to what the document says is for `controls` to tell; of a
+#: document that says nothing readable, no amount is known.
 SOLD_LINES = f"""
 WITH counted AS (
     SELECT *,
@@ -95,9 +95,9 @@ WITH counted AS (
     {spread("FROM weighed", "tax", "steps(tax_total, step)", _TAX_WEIGHT)}
 )
 SELECT *,
-    CASE WHEN is_unreadable THEN NULL
-         WHEN goods - discount + tax_total = total THEN gross - discount_share * step
-         WHEN is_inclusive AND goods - discount = total
-         THEN gross - (discount_share + tax) * step END AS net
+    CASE WHEN is_unreadable OR total IS NULL OR tax_total IS NULL THEN NULL
+         WHEN is_inclusive AND tax_total <> 0 AND goods - discount = total
+         THEN gross - (discount_share + tax) * step
+         ELSE gross - discount_share * step END AS net
 FROM taxed
 """

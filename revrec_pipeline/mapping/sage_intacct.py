@@ -69,11 +69,16 @@ def rows(
     db.execute(_receivables(INVOICE, settings))
     if record_type is RecordType.SALES:
         db.execute(f"CREATE VIEW rows AS {_contract_rows(settings)}")
+        db.execute(f"CREATE VIEW document_total AS {_totals(INVOICE, settings)}")
         return
     db.execute(_receivables(ADJUSTMENT, settings))
     db.execute(
         f"CREATE VIEW rows AS {_billing_rows(INVOICE, settings)} "
         f"UNION ALL {_billing_rows(ADJUSTMENT, settings)}"
+    )
+    db.execute(
+        f"CREATE VIEW document_total AS {_totals(INVOICE, settings)} "
+        f"UNION ALL {_totals(ADJUSTMENT, settings)}"
     )
 
 
@@ -276,13 +281,32 @@ def _sign(kind: str, settings: SageIntacctSettings) -> str:
     """The factor that makes credits negative.
 
     How rows of an adjustment are signed is nowhere documented, so the header's total decides: its
-    rows sum up to it, or to its opposite. If they do neither, there is no amount, and the document
-    is flagged.
+    rows sum up to it, or to its opposite. If they do neither, `controls` flags the document.
     """
     if kind == INVOICE:
         return "1"
-    credit = -1 if settings.adjustment_sign == "credit" else 1
-    return f"CASE recorded_total WHEN total THEN {credit} WHEN -total THEN {-credit} END"
+    credit = _credit(settings)
+    return (
+        f"CASE WHEN recorded_total = -total THEN {-credit} WHEN total IS NOT NULL THEN {credit} END"
+    )
+
+
+def _credit(settings: SageIntacctSettings) -> int:
+    """The factor that makes the total of an adjustment one that reduces revenue, or adds to it."""
+    return -1 if settings.adjustment_sign == "credit" else 1
+
+
+def _totals(kind: str, settings: SageIntacctSettings) -> str:
+    """For `controls`: what Intacct itself says of an invoice or adjustment.
+
+    `TRX_TOTALENTERED` holds every row, those of taxes and subtotals, too.
+    """
+    sign = 1 if kind == INVOICE else _credit(settings)
+    return f"""
+    SELECT it."RECORDNO" AS document_id, NULL::BIGINT AS lines,
+        ({sign} * total)::DECIMAL(18, 4) AS amount, []::VARCHAR[] AS outside
+    FROM {kind}_header
+    """
 
 
 def _portion(part: str) -> str:

@@ -28,6 +28,8 @@ class LineSource:
     number: str  # the field of the header that people know it by
     header_paths: tuple[str, ...]
     line_paths: tuple[str, ...]
+    #: The header's field with the sum of its lines, which Salesforce keeps and nobody can write.
+    total: str | None = None
     #: The relationship from a header to the one that it amends.
     original: str | None = None
     #: Whether a document may be without a business date; it is then in no month.
@@ -57,7 +59,8 @@ LINE_SOURCES: Mapping[str, LineSource] = {
         opportunity=None,
         product="Product2",
         number="Id",
-        header_paths=header("Name", "AccountId", "Account.Name", "Owner.Name", *SOLD),
+        total="Amount",
+        header_paths=header("Name", "AccountId", "Account.Name", "Owner.Name", "Amount", *SOLD),
         line_paths=_line(
             "Product2Id",
             "Product2",
@@ -79,6 +82,7 @@ LINE_SOURCES: Mapping[str, LineSource] = {
         opportunity="Opportunity",
         product="Product2",
         number="OrderNumber",
+        total="TotalAmount",
         original="OriginalOrder",
         header_paths=header(
             "OrderNumber",
@@ -90,6 +94,7 @@ LINE_SOURCES: Mapping[str, LineSource] = {
             "StatusCode",
             "EffectiveDate",
             "EndDate",
+            "TotalAmount",
         ),
         line_paths=_line(
             "Product2Id",
@@ -113,6 +118,7 @@ LINE_SOURCES: Mapping[str, LineSource] = {
         opportunity="SBQQ__Opportunity2__r",
         product="SBQQ__Product__r",
         number="Name",
+        total="SBQQ__NetAmount__c",
         original="SBQQ__MasterContract__r.SBQQ__Quote__r",
         header_paths=header(
             "Name",
@@ -127,6 +133,7 @@ LINE_SOURCES: Mapping[str, LineSource] = {
             "SBQQ__StartDate__c",
             "SBQQ__EndDate__c",
             "SBQQ__SubscriptionTerm__c",
+            "SBQQ__NetAmount__c",
         ),
         line_paths=_line(
             "SBQQ__Product__c",

@@ -135,6 +135,26 @@ def sales_rows(db: duckdb.DuckDBPyConnection, settings: SalesforceSettings, site
         FROM pair
         """
     )
+    # What was deleted and counts nevertheless is in no total.
+    if sales.total and settings.exclude_deleted:
+        db.execute(_totals(sales, sales.total))
+
+
+def _totals(sales: LineSource, field: str) -> str:
+    """For `controls`: what Salesforce itself says of a document.
+
+    It sums the prices of the lines that are neither deleted nor optional. An opportunity's amount
+    is typed by hand only while it has no lines, and then there is nothing to compare it with.
+    """
+    return f"""
+    CREATE VIEW document_total AS
+    SELECT header."Id" AS document_id, NULL::BIGINT AS lines,
+        try_cast(header.{identifier(field)} AS DECIMAL(18, 4)) AS amount,
+        ['deleted', 'optional_line'] AS outside
+    FROM salesforce_{sales.header} AS header
+    JOIN current ON current.object = '{sales.header}' AND current.id = header."Id"
+        AND current.landing = header.landing AND current.page = header.page
+    """
 
 
 # -- what a field means ----------------------------------------------------------------------
@@ -302,10 +322,11 @@ def _excluded_by(terms: _Terms, product_code: str, settings: SalesforceSettings,
     if site.conversion_date:
         day = f"DATE {literal(site.conversion_date)}"
         rules.append((f"document.order_date < {day}", "before_conversion_date"))
+    rules += terms.line  # first, for what is optional is in no total of the document
     if settings.exclude_products:
         codes = ", ".join(map(literal, settings.exclude_products))
         rules.append((f"{product_code} IN ({codes})", "excluded_product"))
-    return first_rule([*rules, *terms.line])
+    return first_rule(rules)
 
 
 def first_rule(rules: list[tuple[str, str]]) -> str:

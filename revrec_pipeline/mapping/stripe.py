@@ -330,7 +330,8 @@ _TOTAL = {
 def _totals(name: str, sign: str) -> str:
     return f"""
     SELECT it.id AS document_id, it.lines.total_count AS lines,
-        major({sign}it.total_excluding_tax, unit_of(upper(it.currency))) AS amount
+        major({sign}it.total_excluding_tax, unit_of(upper(it.currency))) AS amount,
+        []::VARCHAR[] AS outside
     FROM ({_documents(name, _TOTAL)})
     """
 

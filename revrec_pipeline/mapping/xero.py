@@ -34,6 +34,7 @@ _DOCUMENT_FIELDS = (
     "Date",
     "DateString",
     "FullyPaidOnDate",
+    "SubTotal",
     "Total",
 )
 _CONTACT_FIELDS = ("ContactID", "Name")
@@ -141,11 +142,15 @@ def rows(
     _create_lines(db, INVOICE, settings, site)
     if record_type is RecordType.SALES:
         db.execute(f"CREATE VIEW rows AS {_order_rows()}")
+        db.execute(f"CREATE VIEW document_total AS {_totals(INVOICE)}")
     else:
         _create_lines(db, CREDIT_NOTE, settings, site)
         db.execute(
             f"CREATE VIEW rows AS {_billing_rows(INVOICE, settings)} "
             f"UNION ALL {_billing_rows(CREDIT_NOTE, settings)}"
+        )
+        db.execute(
+            f"CREATE VIEW document_total AS {_totals(INVOICE)} UNION ALL {_totals(CREDIT_NOTE)}"
         )
 
 
@@ -398,4 +403,24 @@ def _billing_rows(kind: str, settings: XeroSettings) -> str:
         CASE WHEN {taxed} THEN {sign}money_of(line.TaxAmount) END::DECIMAL(18, 4) AS tax_amount,
         CASE WHEN {taxed} THEN line.TaxType END AS tax_name, custom_fields
     FROM {kind}_line
+    """
+
+
+def _totals(kind: str) -> str:
+    """For `controls`: what Xero itself says of a document.
+
+    `SubTotal` is before tax, and the sum of the lines where these are. Lines that contain tax sum
+    to `Total` instead; how Xero rounds their taxes between line and document is not documented, so
+    there the lines' own taxes are taken off.
+    """
+    sign = "-" if kind == CREDIT_NOTE else ""
+    taxes = "[money_of(one.TaxAmount) FOR one IN it.LineItems IF NOT only_says(one)]"
+    return f"""
+    SELECT id AS document_id, NULL::BIGINT AS lines,
+        TRY(({sign}CASE WHEN it.LineAmountTypes = 'Inclusive'
+                THEN money_of(it.Total) - CASE WHEN list_count({taxes}) = len({taxes})
+                    THEN coalesce(list_sum({taxes}), 0) END
+                ELSE money_of(it.SubTotal) END)::DECIMAL(18, 4)) AS amount,
+        []::VARCHAR[] AS outside
+    FROM {kind}_head
     """

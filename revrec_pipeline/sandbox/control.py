@@ -31,11 +31,12 @@ class Control:
             return JSONResponse({"error": str(error)}, status_code=400)
 
     def state(self) -> dict[str, Any]:
-        """The clock, and since the last reset the requests per source and path."""
+        """The clock; since the last reset, requests by path, most at once and most in a time."""
         return {
             "now": self._clock.now().isoformat(),
             "requests": {name: dict(paths) for name, paths in self._faults.requests.items()},
             "most_at_once": dict(self._faults.most_at_once),
+            "most_in": {str(seconds): self._faults.most_in(seconds) for seconds in (1, 10, 60)},
         }
 
     def run(self, command: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ live here; what a vendor says with 429 or 500 is in its own module.
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -60,12 +61,13 @@ class Fault:
 
 
 class Faults:
-    """Armed faults, requests per source and path, most at once, and the last body of each path."""
+    """Armed faults, how many requests came for what and when, and the last body of each path."""
 
     def __init__(self) -> None:
         self.armed: list[Fault] = []
         self.requests: dict[str, Counter[str]] = {}
         self.most_at_once: dict[str, int] = {}
+        self._arrivals: dict[str, list[float]] = {}
         self._running: Counter[str] = Counter()
         self.last_bodies: dict[str, tuple[int, list[tuple[bytes, bytes]], bytes]] = {}
 
@@ -74,18 +76,32 @@ class Faults:
         self.armed.clear()
         self.requests.clear()
         self.most_at_once.clear()
+        self._arrivals.clear()
         self.last_bodies.clear()
 
     @contextmanager
-    def counted(self, source: str, path: str) -> Iterator[None]:
-        """Count a request, and for as long as it lasts, that it is running."""
+    def counted(self, source: str, path: str) -> Iterator[int]:
+        """Count a request, and for as long as it lasts, that it is running; how many then are."""
+        self._arrivals.setdefault(source, []).append(time.monotonic())
         self.requests.setdefault(source, Counter())[path] += 1
         self._running[source] += 1
         self.most_at_once[source] = max(self.most_at_once.get(source, 0), self._running[source])
         try:
-            yield
+            yield self._running[source]
         finally:
             self._running[source] -= 1
+
+    def most_in(self, seconds: float) -> dict[str, int]:
+        """The most requests that each source was sent in any stretch of so many seconds."""
+        found = {}
+        for source, times in self._arrivals.items():
+            first = most = 0
+            for last, moment in enumerate(times):
+                while times[first] <= moment - seconds:
+                    first += 1
+                most = max(most, last - first + 1)
+            found[source] = most
+        return found
 
     def next_for(self, source: str, path: str) -> Fault | None:
         """The first armed fault that this request meets."""
@@ -101,20 +117,26 @@ class FaultMiddleware:
         faults: Faults,
         source_of: Callable[[Scope], str | None],
         body_of: Callable[[str, str], Response],
+        at_once: Mapping[str, tuple[int, str] | None],
     ) -> None:
         self._app = app
         self._faults = faults
         self._source_of = source_of
         self._body_of = body_of
+        self._at_once = at_once
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count, then pass the request on or play its fault."""
+        """Count, then refuse one too many, play a request's fault, or pass it on."""
         source = self._source_of(scope) if scope["type"] == "http" else None
         if source is None:
             await self._app(scope, receive, send)
             return
-        with self._faults.counted(source, scope["path"]):
-            await self._play(source, scope, receive, send)
+        allowed = self._at_once[source]
+        with self._faults.counted(source, scope["path"]) as running:
+            if allowed is not None and running > allowed[0]:
+                await self._body_of(source, allowed[1])(scope, receive, send)
+            else:
+                await self._play(source, scope, receive, send)
 
     async def _play(self, source: str, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]

@@ -46,6 +46,7 @@ class HubspotSandbox:
     """One HubSpot portal."""
 
     name = "hubspot"
+    at_once = None  # it limits the rate, see `limit`
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -53,6 +53,7 @@ class QuickbooksSandbox:
     """One company, connected to one app."""
 
     name = "quickbooks"
+    at_once = (10, "429")  # for an app in a company
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

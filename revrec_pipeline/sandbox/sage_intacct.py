@@ -55,6 +55,7 @@ class SageIntacctSandbox:
     """One company with two entities."""
 
     name = "sage_intacct"
+    at_once = (2, "GW-0010")  # of performance tier 1
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -54,6 +54,7 @@ class SalesforceSandbox:
     """One production org on its own My Domain."""
 
     name = "salesforce"
+    at_once = (25, "concurrent")  # of those that last long, as they all may here
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from revrec_pipeline.currency import exponent
 from revrec_pipeline.sandbox.clock import Clock
@@ -73,6 +73,28 @@ def record_id(prefix: str, number: int) -> str:
         for start in (0, 5, 10)
     )
     return short + check
+
+
+class _Summed(NamedTuple):
+    """How the lines of a kind add up in their header."""
+
+    parent: str  # the line's field with its header's id
+    line_total: str
+    header: str  # object and field that hold the sum
+    total: str
+    counting: str = ""  # which lines count
+
+
+_SUMMED = {
+    "OrderItem": _Summed("OrderId", "TotalPrice", "Order", "TotalAmount"),
+    "SBQQ__QuoteLine__c": _Summed(
+        "SBQQ__Quote__c",
+        "SBQQ__NetTotal__c",
+        "SBQQ__Quote__c",
+        "SBQQ__NetAmount__c",
+        counting=' AND NOT coalesce("SBQQ__Optional__c", 0)',
+    ),
+}
 
 
 class Org:
@@ -170,13 +192,16 @@ class Org:
             case "OrderItem" if {"Quantity", "UnitPrice"} & set(fields):
                 total = self._total(name, id_, "Quantity", "UnitPrice")
                 self._calculate(name, id_, {"TotalPrice": total})
+                self._sum(name, self.value(name, id_, _SUMMED[name].parent))
             case "OpportunitySplit" if "SplitAmount" not in fields:
                 self._share(id_)
             case "SBQQ__QuoteLine__c":
                 self._quote_line(id_)
+                self._sum(name, self.value(name, id_, _SUMMED[name].parent))
             case "SBQQ__Quote__c":
                 for (line,) in self._children("SBQQ__QuoteLine__c", "SBQQ__Quote__c", id_):
                     self._quote_line(line)
+                self._sum("SBQQ__QuoteLine__c", id_)
 
     def _children(self, name: str, field: str, parent: str) -> list[tuple[Any, ...]]:
         return self.select(f'SELECT "Id" FROM "{name}" WHERE "{field}" = ?', [parent])
@@ -195,6 +220,16 @@ class Org:
         if units is None or each is None:
             return None
         return _rounded(Decimal(str(units)) * Decimal(str(each)), currency)
+
+    def _sum(self, name: str, header: str) -> None:
+        """The sum of the lines of an order or quote, in a field of its header."""
+        parent, line_total, object_, total, counting = _SUMMED[name]
+        ((amount,),) = self.select(
+            f'SELECT sum("{line_total}") FROM "{name}" '
+            f'WHERE "{parent}" = ? AND NOT "IsDeleted"{counting}',
+            [header],
+        )
+        self._calculate(object_, header, {total: round(amount or 0, 3)})
 
     def _share(self, split: str) -> None:
         """A split's amount, each rounded for itself: three thirds of 100 are 99.99."""
@@ -247,9 +282,12 @@ class Org:
         if name == "OpportunityLineItem":
             parent = self.value(name, id_, "OpportunityId")
         self.value(name, id_, "Id")
+        summed = self.value(name, id_, _SUMMED[name].parent) if name in _SUMMED else None
         self._remove(name, id_, moment, hard=hard)
         if parent:
             self._roll_up(parent, moment)
+        if summed:
+            self._sum(name, summed)
 
     def _remove(self, name: str, id_: str, moment: str, *, hard: bool) -> None:
         if hard:

@@ -216,7 +216,7 @@ _OBJECTS = {
         " SBQQ__Primary__c:boolean SBQQ__Ordered__c:boolean SBQQ__Status__c:picklist:255"
         " SBQQ__Type__c:picklist:255 SBQQ__MasterContract__c:reference:Contract"
         " SBQQ__StartDate__c:date SBQQ__EndDate__c:date SBQQ__SubscriptionTerm__c:double:5.0"
-        " CurrencyIsoCode:picklist:3 Sales_Order__c:string:40",
+        " SBQQ__NetAmount__c:currency:18.2 CurrencyIsoCode:picklist:3 Sales_Order__c:string:40",
     ),
     "SBQQ__QuoteLine__c": (
         "a0l",

@@ -87,7 +87,13 @@ def build_app() -> Starlette:
         middleware=[
             Middleware(_DateMiddleware, clock=clock),
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=1),
-            Middleware(FaultMiddleware, faults=faults, source_of=source_of, body_of=body_of),
+            Middleware(
+                FaultMiddleware,
+                faults=faults,
+                source_of=source_of,
+                body_of=body_of,
+                at_once={name: source.at_once for name, source in sources.items()},
+            ),
         ],
     )
 

@@ -16,6 +16,10 @@ class SandboxSource(Protocol):
 
     name: str
 
+    @property
+    def at_once(self) -> tuple[int, str] | None:
+        """How many requests may run at once, and the fault that one more meets; None: no number."""
+
     def routes(self) -> list[BaseRoute]:
         """The vendor's real paths, with a last one for the vendor's answer to unknown paths."""
 

@@ -79,6 +79,7 @@ class StripeSandbox:
     """One Stripe account in test mode."""
 
     name = "stripe"
+    at_once = None  # it caps them, and does not say where
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -116,7 +117,7 @@ class StripeSandbox:
         self._calls: dict[str, deque[float]] = {}
 
     def control(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """`story`, `limit`, `upgrade`, and on an invoice `edit`, `delete`, `add` or Stripe's verbs."""
+        """`story`, `limit`, `upgrade`; on an invoice `edit`, `delete`, `add` or a verb of Stripe's."""
         now = self._clock.timestamp()
         match command:
             case {"op": "story"}:

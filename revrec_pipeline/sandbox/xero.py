@@ -79,6 +79,7 @@ class XeroSandbox:
     """One organisation behind one custom connection."""
 
     name = "xero"
+    at_once = (5, "concurrent")  # for an app in an organisation
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

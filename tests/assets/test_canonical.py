@@ -33,7 +33,8 @@ def test_control_totals_tie_and_are_decimal_text(pipeline: Pipeline) -> None:
     assert found["dagster/partition_row_count"].value == 28
     assert all(isinstance(row["amount"], str) for row in totals)
     assert {row["rule"] for row in totals} == {"", "void", "IN_MISSING_REQUIRED", "order_held"}
-    assert [row["bucket"] for row in totals] == ["source"] * 5 + ["flagged"] * 2 + ["excluded"]
+    buckets = ["source"] * 5 + ["flagged"] * 2 + ["excluded"] + ["own_total"] * 5
+    assert [row["bucket"] for row in totals] == buckets
     assert {row["currency"]: row["amount"] for row in source} == {
         "EUR": "4332.75",
         "GBP": "2085.33",

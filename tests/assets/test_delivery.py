@@ -51,6 +51,18 @@ def test_a_conversion_file_names_its_job_its_rows_and_its_files(pipeline: Pipeli
     }
 
 
+def test_a_delivery_writes_the_summary_that_a_killed_one_did_not(pipeline: Pipeline) -> None:
+    pipeline.run("sync_stripe", "2025-05")
+    file = Path(delivered(pipeline)["file_zip"])
+    for rest in file.parent.glob("*.md"), file.parent.glob("*.svg"):
+        for left in rest:
+            left.unlink()
+    pipeline.run("sync_stripe", "2025-06")
+    delivered(pipeline)
+    assert file.with_name("summary.md").read_text().startswith("# Job 1: Stripe invoices")
+    assert len(list(file.parent.glob("*.svg"))) == 2
+
+
 def test_deliveries_of_two_systems_are_compared_and_what_does_not_fit_is_a_warning(
     pipeline: Pipeline,
 ) -> None:

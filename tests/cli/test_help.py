@@ -20,6 +20,16 @@ SENTENCES = {
     "order edit": "The versions before stay in the lake, with who made them and when",
     "expense": "Enter commissions and other costs of a contract, in the home currency.",
     "expense add": "the same one is refused, so that nothing is paid twice",
+    "delivery": "the oldest one that is open on that day and has units left",
+    "delivery add": "say which line they count against",
+    "delivery edit": "The versions before stay in the lake, with who made them and when",
+    "delivery list": "Units that no line takes stand beside no order",
+    "customer": "What is entered or imported last counts",
+    "customer add": "the account id is the customer id of orders and invoices",
+    "customer edit": "Customers of a system are changed there.",
+    "product": "the list price where the currency is the same, and the end of service",
+    "product add": "its code is the product code of order lines",
+    "product edit": "Products of a system are changed there.",
     "jobs": "A job is one sync of one source and record type, however many months",
     "job": "For each currency, source = delivered + unchanged + flagged + excluded",
     "conversion-file": "asking again gives the same bytes",
@@ -54,9 +64,9 @@ def test_help_names_every_command_of_the_design() -> None:
     listed = CliRunner().invoke(revrec, ["--help"]).output.partition("Commands:")[2]
 
     assert [line.split()[0] for line in listed.splitlines() if line] == [
-        "demo", "sandbox", "sync", "import", "order", "expense", "jobs", "job",
-        "conversion-file", "errors", "trace", "matches", "period",
-        "export", "connections", "broken", "dev",
+        "demo", "sandbox", "sync", "import", "order", "expense", "delivery",
+        "customer", "product", "jobs", "job", "conversion-file", "errors",
+        "trace", "matches", "period", "export", "connections", "broken", "dev",
     ]  # fmt: skip
 
 

@@ -36,6 +36,23 @@ def kill_after(home: Home, seconds: float) -> None:
     process.communicate()
 
 
+def test_a_sync_that_is_killed_while_it_pulls_does_not_keep_the_next_one_from_the_api(
+    home: Home, sandbox: Commands
+) -> None:
+    sandbox.fault("stripe", "slow", path="/v1/invoices", seconds=60)
+    process = home.start("sync", "stripe", *ONE_MONTH)
+    while "/v1/invoices" not in sandbox.requests("stripe"):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.communicate()
+
+    home.run("sync", "stripe", *ONE_MONTH)
+    (killed, done) = reversed(home.json("jobs"))
+    assert (killed["status"], done["status"]) == ("failed", "delivered")
+    assert home.left_behind() == []
+
+
 @pytest.mark.timeout(600)
 def test_killed_anywhere_and_run_again_a_sync_ends_in_the_same_ledger(
     home: Home, sandbox: Commands, live: Live

@@ -17,6 +17,8 @@ REFUSED = {
     "sync --from 2026-13": "'2026-13' is not a month; write it like 2026-01",
     "sync --from January": "'January' is not a month; write it like 2026-01",
     "sync --from 2026-06 --to 2026-05": "--from 2026-06 is after --to 2026-05",
+    "sync stripe --from 2023-12": "--from 2023-12 is before [site] history_start, 2025-01; begin "
+    "there, or set that earlier",
     "sync --to 2026-05": "--to needs --from",
     "sync --full --from 2026-05": "--full lists every month; leave out --from and --to",
     "sync --bogus": "No such option '--bogus'; see `revrec sync --help`",

@@ -1,15 +1,18 @@
 """Entries by hand: checked like everything else, and no version is ever overwritten."""
 
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from batches import Books
+from conversion_files import read_archive
 
 from revrec_pipeline.errors import UsageError
+from revrec_pipeline.export import export
 from revrec_pipeline.imports import entry
-from revrec_pipeline.imports.run import Imported
+from revrec_pipeline.imports.run import Imported, import_file
 from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import imports, open_ledger
 from revrec_pipeline.model import RecordType, Route
@@ -54,7 +57,16 @@ def add(books: Books, kind: RecordType, cells: dict[str, str], who: str = "ada")
 def edit(books: Books, item: str, changes: dict[str, str], who: str = "bob") -> Imported:
     return routed(
         books,
-        entry.edit_order(books.ledger, Lake(books.lake), Settings(), "O1", item, changes, who=who),
+        entry.edit(
+            books.ledger,
+            Lake(books.lake),
+            Settings(),
+            RecordType.SALES,
+            "O1",
+            changes,
+            item=item,
+            who=who,
+        ),
     )
 
 
@@ -135,3 +147,84 @@ def test_a_line_is_added_once_and_edited_only_if_it_is_there(
     add(books, RecordType.SALES, LINE)
     with pytest.raises(UsageError, match=message):
         do(books)
+
+
+DELIVERY = {
+    "Customer ID": "C1",
+    "Product Code": "P1",
+    "Delivery Date": "2026-01-20",
+    "Units Delivered": "2.5",
+    "Reference Number": "R1",
+}
+
+
+def change(
+    books: Books, kind: RecordType, key: str, changes: dict[str, str], who: str = "bob"
+) -> Imported:
+    lake = Lake(books.lake)
+    return routed(books, entry.edit(books.ledger, lake, Settings(), kind, key, changes, who=who))
+
+
+def test_a_delivery_is_entered_once_and_edited(books: Books) -> None:
+    add(books, RecordType.DELIVERIES, DELIVERY)
+    with pytest.raises(UsageError, match=r"R1 is known already; .*`revrec delivery edit R1`"):
+        add(books, RecordType.DELIVERIES, DELIVERY)
+    change(books, RecordType.DELIVERIES, "R1", {"Units Delivered": "3", "Order Number": "O1"})
+    with books.ledger.transaction() as tx:
+        found = tx.rows(
+            "SELECT document_id, order_number, units_delivered, source FROM delivery_line"
+        )
+    assert [tuple(row.values()) for row in found] == [("R1", "O1", Decimal(3), "manual")]
+    assert len(Lake(books.lake).landings("manual")) == 2
+
+
+def test_a_customer_that_a_file_brought_is_edited_with_all_that_the_file_said(
+    books: Books, tmp_path: Path
+) -> None:
+    file = tmp_path / "customers.zip"
+    with zipfile.ZipFile(file, "w") as container:
+        container.writestr(
+            "Customer.csv",
+            "Account ID,Customer Name,Customer Address,Customer Phone,State,Customer Type,Tier,"
+            "Sync Source,Region\nC1,Acme,,+1 555,,,gold,file,EMEA\n",
+        )
+    routed(
+        books,
+        import_file(
+            books.ledger,
+            Lake(books.lake),
+            Settings(),
+            file,
+            job_name="bulk",
+            who="ada",
+            trigger="test",
+        ),
+    )
+    with pytest.raises(UsageError, match="Account ID C1 is known already"):
+        add(books, RecordType.CUSTOMERS, {"Account ID": "C1", "Customer Name": "Acme"})
+    change(books, RecordType.CUSTOMERS, "C1", {"Tier": "", "Customer Name": "Acme Ltd"})
+    (exported,) = export(books.ledger, tmp_path / "ledger.zip")
+    assert read_archive(exported)["Customer"][1:] == [
+        ["C1", "Acme Ltd", "", "+1 555", "", "", "", "manual", "EMEA"]
+    ]
+    with books.ledger.transaction() as tx:
+        kept = tx.rows("SELECT source, customer_name, tier FROM customer ORDER BY source")
+    assert [tuple(row.values()) for row in kept] == [
+        ("file", "Acme", "gold"),
+        ("manual", "Acme Ltd", None),
+    ]
+
+
+def test_a_product_is_entered_edited_and_only_if_it_is_there(books: Books) -> None:
+    cells = {"Product Code": "P1", "Product Name": "Platform", "Price": "5.25"}
+    add(books, RecordType.PRODUCTS, cells)
+    change(books, RecordType.PRODUCTS, "P1", {"Term": "12", "Is Recurring": "true"})
+    with books.ledger.transaction() as tx:
+        found = tx.rows("SELECT product_code, price, term, is_recurring FROM product")
+    assert [tuple(row.values()) for row in found] == [
+        ("P1", Decimal("5.25"), Decimal(12), "true"),
+    ]
+    with pytest.raises(UsageError, match="product P2 was not entered here; enter it with `revrec"):
+        change(books, RecordType.PRODUCTS, "P2", {"Term": "12"})
+    with pytest.raises(UsageError, match="Is Recurring 'yes' is neither true nor false"):
+        change(books, RecordType.PRODUCTS, "P1", {"Is Recurring": "yes"})

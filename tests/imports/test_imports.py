@@ -1,7 +1,10 @@
 """An import is a job like any other: checked, routed, adding to what came before."""
 
+import subprocess
+import sys
 import zipfile
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,13 +14,14 @@ import pytest
 from batches import Books
 from batches import ledger as ledger
 from batches import ledger_url as ledger_url
-from canonical_rows import billing_line
+from canonical_rows import billing_line, order_line
 
+from revrec_pipeline.errors import LedgerBusyError
 from revrec_pipeline.imports.folder import take_files
 from revrec_pipeline.imports.refusals import FileRefusedError
 from revrec_pipeline.imports.run import Imported, import_file
 from revrec_pipeline.lake import Lake
-from revrec_pipeline.ledger import Ledger, imports, sync_errors
+from revrec_pipeline.ledger import Ledger, imports, jobs, sync_errors
 from revrec_pipeline.model import Route
 from revrec_pipeline.settings import Settings
 
@@ -226,7 +230,7 @@ def test_a_folder_is_taken_once_by_content_and_tidied_with_reports(
     assert list(take_files(books.ledger, lake, Settings(), folder, now=soon)) == []
     later = soon + 60
     taken = list(take_files(books.ledger, lake, Settings(), folder, now=later))
-    assert sorted((each.file, each.moved_to.parent.name) for each in taken) == [
+    assert sorted((each.file, Path(each.moved_to).parent.name) for each in taken) == [
         ("bad.zip", "rejected"),
         ("good.zip", "done"),
         ("twin.zip", "done"),
@@ -250,8 +254,109 @@ def test_what_a_system_loaded_live_is_refused_so_that_nothing_counts_twice(
         refused.value
     )
     assert not list(Lake(books.lake).landings("file"))
-    other = archive(tmp_path / "2.zip", {"BillingSchedule.csv": content.replace("stripe", "xero")})
+    other = archive(
+        tmp_path / "2.zip",
+        {"BillingSchedule.csv": content.replace("stripe", "xero").replace("USD,\n", "USD,sap\n")},
+    )
     assert take(books, other).job_ids
+
+
+def test_a_conversion_file_without_its_column_sync_source_is_refused_where_it_was_loaded(
+    books: Books, tmp_path: Path
+) -> None:
+    order = order_line("006A", "1", order_number="SO-1", order_item_number="1")
+    books.delivered({"2026-01": [order]}, Route.LIVE)
+    row = "C1,Ada Ltd,SO-1,{item},P1,2026-01-05,2026-01-05,2026-12-31,1,100,100\n"
+    same = archive(tmp_path / "1.zip", {"OrderDetails.csv": ORDERS + row.format(item=1)})
+    with pytest.raises(FileRefusedError, match=r"row 2: SO-1 was loaded live from salesforce, so"):
+        take(books, same)
+    more = archive(tmp_path / "2.zip", {"OrderDetails.csv": ORDERS + row.format(item=2)})
+    assert take(books, more).job_ids
+
+
+def test_a_sync_after_its_file_was_imported_takes_the_files_lines_over(
+    books: Books, tmp_path: Path
+) -> None:
+    """Whoever imports a conversion file and then syncs live must not have each invoice twice."""
+    header = BILLING.replace("Currency", "Currency,Sync Source")
+    content = f"{header}P1,C1,2026-01-05,A-in_1,7,USD,stripe\nP1,C1,2026-01-05,X-9,5,USD,xero\n"
+    take(books, archive(tmp_path / "1.zip", {"BillingSchedule.csv": content}))
+    assert [row[0] for row in books.loaded()] == ["stripe:A-in_1", "xero:X-9"]
+    _, done = books.delivered({"2026-01": [billing_line("in_1"), billing_line("in_2")]}, Route.LIVE)
+    assert done.taken_over == 1
+    assert [row[0] for row in books.loaded()] == ["in_1", "in_2", "xero:X-9"]
+    # Nor do they come back with the next file, which has the month built once more.
+    other = f"{header}P1,C1,2026-01-05,X-10,5,USD,xero\n"
+    take(books, archive(tmp_path / "2.zip", {"BillingSchedule.csv": other}))
+    assert [row[0] for row in books.loaded()] == ["in_1", "in_2", "xero:X-10", "xero:X-9"]
+
+
+IMPORTS = """
+import sys
+from pathlib import Path
+
+from revrec_pipeline.errors import LedgerBusyError
+from revrec_pipeline.imports.run import import_file
+from revrec_pipeline.lake import Lake
+from revrec_pipeline.ledger import open_ledger
+from revrec_pipeline.settings import Settings
+
+url, lake, file = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+ledger = open_ledger(url)
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    found = import_file(
+        ledger, Lake(lake), Settings(), file, job_name="b", who="ada", trigger="test"
+    )
+except LedgerBusyError as busy:
+    print("busy" if "is being imported by ada" in str(busy) else busy)
+else:
+    print("earlier" if found.earlier else "imported")
+"""
+
+
+def test_two_processes_that_import_one_file_at_once_make_one_job(
+    books: Books, ledger_url: str, tmp_path: Path
+) -> None:
+    file = archive(
+        tmp_path / "1.zip", {"BillingSchedule.csv": f"{BILLING}P1,C1,2026-01-05,I1,100,USD\n"}
+    )
+    two = [
+        subprocess.Popen(
+            [sys.executable, "-c", IMPORTS, ledger_url, str(books.lake), str(file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for each in two:
+        assert each.stdout
+        assert each.stdout.readline() == "ready\n"
+    for each in two:
+        assert each.stdin
+        each.stdin.write("\n")
+        each.stdin.flush()
+    said = sorted(each.communicate()[0].strip() for each in two)
+    assert said in (["busy", "imported"], ["earlier", "imported"])
+    with books.ledger.transaction() as tx:
+        assert len(jobs.jobs(tx)) == 1
+        assert tx.rows("SELECT * FROM import_claim") == []
+
+
+def test_a_killed_import_keeps_its_content_for_as_long_as_its_claim(books: Books) -> None:
+    mine = {"sha256": "a", "source": "file", "who": "ada", "seconds": 60.0}
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    with books.ledger.transaction() as tx:
+        imports.claim(tx, sync_key="killed", at=start, **mine)
+        imports.claim(tx, sync_key="killed", at=start, **mine)
+        imports.claim(tx, sync_key="other", at=start, **(mine | {"sha256": "b"}))
+        with pytest.raises(
+            LedgerBusyError, match=r"being imported by ada; .* after 2026-01-01T00:01"
+        ):
+            imports.claim(tx, sync_key="next", at=start + timedelta(seconds=59), **mine)
+        imports.claim(tx, sync_key="next", at=start + timedelta(seconds=61), **mine)
 
 
 def test_what_a_person_lets_through_goes_out_with_the_next_import(

@@ -40,7 +40,7 @@ class Deliveries:
             record_type="invoices",
             batches=batches,
             incoming=pa.Table.from_pylist(rows, schema=INCOMING),
-        )
+        ).read_all()
 
     def deliver(self, batches: dict[str, str], *incoming: Document) -> dict[tuple[str, str], str]:
         """Deliver; (document, month) → change."""
@@ -257,5 +257,5 @@ def test_sources_and_record_types_do_not_meet(ledger: Ledger) -> None:
                 record_type=record_type,
                 batches=batches,
                 incoming=INCOMING.empty_table(),
-            )
+            ).read_all()
             assert changes(comparison) == {}

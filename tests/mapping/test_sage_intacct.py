@@ -548,7 +548,8 @@ def test_excluded_products_and_entities_name_their_rule() -> None:
         ("60.00", "60.00", "balance", 60),  # a debit memo
         ("100.00", "100.00", "credit", -100),
         ("-60.00", "60.00", "credit", 60),
-        ("70.00", "100.00", "balance", None),  # rows that are neither: nobody knows
+        ("70.00", "100.00", "balance", 100),  # rows that are neither: controls hold it back
+        ("70.00", "100.00", "credit", -100),
         (None, "100.00", "balance", None),
     ],
 )

@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from resources import netsuite as client_module
 from resources import netsuite_api
-from resources.netsuite import NetsuiteClient, resource
+from resources.netsuite import NetsuiteClient
 from resources.netsuite_api import NetsuiteSecrets, QueryError
+from resources.registry import resource_of
 from revrec_pipeline.errors import (
     SettingsError,
     SourceAuthError,
@@ -286,7 +287,7 @@ def test_a_log_in_waits_out_an_outage(
 def test_the_dagster_resource_reads_the_environment_only_when_a_client_is_made(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = resource(Settings())
+    made = resource_of("netsuite", Settings())
     for name, value in sandbox.env.items():
         monkeypatch.setenv(name, value)
     with made.client() as client:
@@ -492,7 +493,7 @@ def test_a_page_that_repeats_itself_is_noticed(
     command(sandbox, "bulk", count=2500, day="2022-05-31")
     sandbox.fault("netsuite", "repeat", path=SUITEQL, after=1, times=9)
     with pytest.raises(SourceSchemaError, match=r"a page repeats t\.id"):
-        list(connect().ids("2022-05"))
+        list(connect(concurrency=1).ids("2022-05"))
 
 
 def test_links_of_more_rows_than_a_query_returns_are_asked_for_in_halves(

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pipeline import Pipeline
 
 from resources import sage_intacct as module
-from resources.registry import why_not_connected
-from resources.sage_intacct import SageIntacctClient, resource
+from resources.registry import resource_of, why_not_connected
+from resources.sage_intacct import SageIntacctClient
 from resources.sage_intacct_api import GATEWAY, Formats, SageIntacctSecrets, read_query
 from revrec_pipeline.errors import (
     SettingsError,
@@ -323,6 +323,15 @@ def test_at_most_two_requests_are_in_flight(
     intacct.fault("slow", times=6, seconds=0.02)
     intacct.listing("2026-05")
     assert intacct.sandbox.state()["most_at_once"]["sage_intacct"] <= 2
+
+
+def test_two_are_used_where_there_is_enough_to_ask_for(
+    intacct: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DOCUMENTS_PER_QUERY", 1)
+    intacct.fault("slow", times=4, after=4, seconds=0.5)
+    intacct.listing("2026-05")
+    assert intacct.sandbox.state()["most_at_once"]["sage_intacct"] == 2
 
 
 def test_another_entity_is_another_account(sandbox: Sandbox) -> None:
@@ -744,7 +753,7 @@ def test_retries_are_logged_without_a_secret(
 
 def test_the_resource_passes_on_what_somebody_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REVREC_CONFIG", raising=False)
-    made = resource(Settings())
+    made = resource_of("sage_intacct", Settings())
     assert (made.timezone, made.settings) == ("UTC", {})
 
 

@@ -12,7 +12,8 @@ import pytest
 from conftest import Sandbox
 
 from resources import salesforce_bulk
-from resources.salesforce import SalesforceClient, resource
+from resources.registry import resource_of
+from resources.salesforce import SalesforceClient
 from resources.salesforce_api import Answer
 from resources.salesforce_login import SalesforceSecrets
 from revrec_pipeline.errors import (
@@ -247,10 +248,10 @@ def test_the_resource_passes_on_only_what_was_set(
     file = tmp_path / "revrec.toml"
     monkeypatch.setenv("REVREC_CONFIG", str(file))
     file.write_text('[sources.salesforce]\nclosed_stages = ["Closed Won"]\n', encoding="utf-8")
-    with resource(Settings.load()).client() as client:
+    with resource_of("salesforce", Settings.load()).client() as client:
         assert client.check().missing == ("OpportunityLineItem.Term__c or Product2.Term__c",)
     file.write_text('[sources.salesforce]\nterm_field = "Term__c"\n', encoding="utf-8")
-    configured = resource(Settings.load())
+    configured = resource_of("salesforce", Settings.load())
     with configured.client() as client, pytest.raises(SettingsError, match="names Term__c"):
         client.check()
 
@@ -302,7 +303,8 @@ def test_above_the_threshold_a_bulk_job_gives_the_same_records_and_keys(
         assert _ids(rest, name) == _ids(bulk, name)
     assert bulk[0].request.startswith("GET https://fernhill.my.salesforce.com/")
     assert " of SELECT Id, IsDeleted" in bulk[0].request
-    assert naps == [0.5, 0.75, 1.125] * 2
+    # Both jobs run at the same time.
+    assert sorted(naps) == pytest.approx([0.1, 0.1, 0.15, 0.15, 0.225, 0.225])
     assert sandbox.command("state", source="salesforce") == {"open_jobs": 0}
 
 
@@ -642,7 +644,7 @@ def test_a_session_that_ends_in_a_bulk_job_is_renewed_and_the_page_repeated(
 def test_a_session_that_is_refused_again_at_once_is_an_error(
     connect: Callable[..., SalesforceClient], sandbox: Sandbox
 ) -> None:
-    sandbox.fault("salesforce", "session", path=f"{_V}/queryAll", times=2)
+    sandbox.fault("salesforce", "session", path=f"{_V}/queryAll", times=9)
     with pytest.raises(SourceAuthError, match="INVALID_SESSION_ID"):
         list(connect().listing(_MONTH))
 
@@ -655,7 +657,7 @@ def test_a_daily_limit_ends_the_run_at_once(
         list(connect().listing(_MONTH))
     assert caught.value.retryable is False
     assert naps == []
-    assert sandbox.requests("salesforce")[f"{_V}/queryAll"] == 1
+    assert sandbox.requests("salesforce")[f"{_V}/queryAll"] <= 2  # both counts are asked at once
 
 
 def test_too_many_requests_at_a_time_back_off_and_go_on(
@@ -722,7 +724,7 @@ def test_html_that_stays_names_path_status_and_type(
 def test_a_body_that_stays_truncated_is_refused(
     connect: Callable[..., SalesforceClient], sandbox: Sandbox
 ) -> None:
-    sandbox.fault("salesforce", "truncate", path=f"{_V}/queryAll", times=3)
+    sandbox.fault("salesforce", "truncate", path=f"{_V}/queryAll", times=9)
     with pytest.raises(SourceSchemaError, match="application/json"):
         list(connect().listing(_MONTH))
 
@@ -740,10 +742,10 @@ def test_a_csv_page_cut_at_the_end_of_a_line_is_noticed_by_its_count() -> None:
 def test_a_truncated_csv_page_is_refused_without_quoting_it(
     connect: Callable[..., SalesforceClient], sandbox: Sandbox
 ) -> None:
-    sandbox.fault("salesforce", "truncate", path=f"{_V}/jobs/query/*/results", times=3)
+    sandbox.fault("salesforce", "truncate", path=f"{_V}/jobs/query/*/results", times=9)
     with pytest.raises(SourceSchemaError, match="text/csv") as caught:
         list(connect(bulk_threshold=0).listing(_MONTH))
-    assert "it is no CSV with Id, SystemModstamp, CloseDate" in str(caught.value)
+    assert "it is no CSV with Id" in str(caught.value)
     assert sandbox.command("state", source="salesforce") == {"open_jobs": 0}
 
 
@@ -763,15 +765,43 @@ def test_a_job_that_is_not_read_to_its_end_is_deleted(
     monkeypatch.setattr(salesforce_bulk, "RESULT_PAGE", 2)
     pages = connect(bulk_threshold=0).listing(_MONTH)
     next(pages)
-    assert sandbox.command("state", source="salesforce") == {"open_jobs": 1}
+    assert sandbox.command("state", source="salesforce") == {"open_jobs": 2}
     pages.close()  # type: ignore[attr-defined]  # a generator
     assert sandbox.command("state", source="salesforce") == {"open_jobs": 0}
+
+
+def test_all_jobs_run_at_the_same_time(
+    connect: Callable[..., SalesforceClient], sandbox: Sandbox
+) -> None:
+    client = connect(bulk_threshold=0)
+    most = 0
+
+    def sleep(_: float) -> None:
+        nonlocal most
+        most = max(most, sandbox.command("state", source="salesforce")["open_jobs"])
+
+    client._api.sleep = sleep
+    sandbox.fault("salesforce", "slow", path=f"{_V}/jobs/query", times=2, seconds=0.2)
+    list(client.listing(_MONTH))
+    assert most == 2
+
+
+def test_requests_at_once_in_an_ended_session_log_in_once(
+    connect: Callable[..., SalesforceClient], sandbox: Sandbox
+) -> None:
+    client = connect()
+    whole = _keys(list(client.listing(_MONTH)))
+    logged_in = sandbox.requests("salesforce")["/services/oauth2/token"]
+    sandbox.command("expire", source="salesforce", what="sessions")
+    sandbox.fault("salesforce", "slow", path=f"{_V}/queryAll", times=2, seconds=0.3)
+    assert _keys(list(client.listing(_MONTH))) == whole
+    assert sandbox.requests("salesforce")["/services/oauth2/token"] == logged_in + 1
 
 
 def test_a_job_that_never_ends_is_given_up_and_aborted(
     connect: Callable[..., SalesforceClient], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(salesforce_bulk, "_PATIENCE", 0.4)
+    monkeypatch.setattr(salesforce_bulk, "_PATIENCE", 0.05)
     with pytest.raises(SourceTimeoutError, match="is UploadComplete after"):
         list(connect(bulk_threshold=0).listing(_MONTH))
     assert sandbox.command("state", source="salesforce") == {"open_jobs": 0}
@@ -802,7 +832,7 @@ def test_fewer_records_than_the_total_is_an_error(
     connect: Callable[..., SalesforceClient], sandbox: Sandbox
 ) -> None:
     """The answer of the count comes once more instead of the page."""
-    sandbox.fault("salesforce", "repeat", path=f"{_V}/queryAll", after=1)
+    sandbox.fault("salesforce", "repeat", path=f"{_V}/queryAll", after=2)
     with pytest.raises(SourceSchemaError, match=r"0 of \d+ records came for: SELECT Id"):
         list(connect().listing(_MONTH))
 

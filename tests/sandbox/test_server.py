@@ -1,5 +1,6 @@
 """The sandbox's server: one origin, one clock, faults on demand, and a remote control."""
 
+import asyncio
 import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -8,12 +9,16 @@ from typing import Any
 import pytest
 import requests
 from conftest import Sandbox
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from revrec_pipeline.errors import UsageError
 from revrec_pipeline.sandbox import company
 from revrec_pipeline.sandbox.clock import Clock
+from revrec_pipeline.sandbox.faults import FaultMiddleware, Faults
 from revrec_pipeline.sandbox.server import HOST, running, sandbox_env
 from revrec_pipeline.sandbox.stripe import API_KEY, API_VERSION
+from revrec_pipeline.sandbox.xero import XeroSandbox
 
 PATH = "/v1/products"
 
@@ -189,3 +194,47 @@ def test_most_customers_are_spelt_differently_in_crm_and_billing() -> None:
 
 def test_a_product_code_with_leading_zeros_is_text() -> None:
     assert company.product("00420").name == "Edge Gateway"
+
+
+# -- how many at once ----------------------------------------------------------------------------
+
+
+def test_one_request_more_than_the_vendor_takes_at_once_is_refused() -> None:
+    """Xero takes five (reference 2.6): the sixth is answered while the five still run."""
+
+    async def ask() -> list[int]:
+        faults, go_on, statuses = Faults(), asyncio.Event(), list[int]()
+
+        async def application(_scope: Scope, _receive: Receive, send: Send) -> None:
+            await go_on.wait()
+            await Response()(_scope, _receive, send)
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        xero = XeroSandbox(Clock())
+        middleware = FaultMiddleware(
+            application,
+            faults,
+            source_of=lambda _: xero.name,
+            body_of=lambda _, kind: xero.fault_body(kind),
+            at_once={xero.name: xero.at_once},
+        )
+        scope = {"type": "http", "path": "/api.xro/2.0/Invoices"}
+        running = [asyncio.create_task(middleware(scope, _nothing, send)) for _ in range(5)]
+        await asyncio.sleep(0)
+        await middleware(scope, _nothing, send)
+        assert statuses == [429]
+        go_on.set()
+        await asyncio.gather(*running)
+        await middleware(scope, _nothing, send)
+        assert faults.most_at_once == {"xero": 6}
+        assert faults.most_in(60) == {"xero": 7}
+        return statuses
+
+    assert asyncio.run(ask()) == [429, *[200] * 6]
+
+
+async def _nothing() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
