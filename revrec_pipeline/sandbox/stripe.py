@@ -117,7 +117,7 @@ class StripeSandbox:
         self._calls: dict[str, deque[float]] = {}
 
     def control(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """`story`, `limit`, `upgrade`; on an invoice `edit`, `delete`, `add` or a verb of Stripe's."""
+        """`story`, `limit`, `upgrade`; on an invoice `edit`, `delete`, `add` or a Stripe verb."""
         now = self._clock.timestamp()
         match command:
             case {"op": "story"}:
