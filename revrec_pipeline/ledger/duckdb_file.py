@@ -161,6 +161,7 @@ def _engines_connection(path: str) -> duckdb.DuckDBPyConnection:
         _engine_of = path
     con = _engine.cursor()
     con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET enable_progress_bar = false")  # it goes to stdout, after 2 s
     return con
 
 
