@@ -108,8 +108,27 @@ def main() -> None:
             chosen, count = CONTESTANTS[:2], count * options.scale
         results = _rounds(work / "data", count, chosen, options.rounds)
         print_table(results, count)
+        print_costs(work / "year", 3 * count)
         latency.main()
         bad_rows.run(bad_rows.SIZES[:1] if options.quick else bad_rows.SIZES)
+
+
+def print_costs(folder: Path, count: int) -> None:
+    """What a sync costs by how much has changed since the last one, of a year's invoices."""
+    print(f"Making {count:,} invoices of twelve months …", flush=True)
+    data.write(folder, count, data.YEAR)
+    with serving(folder) as origin:
+        found = measure(_OWN, "bench.cost", [origin, str(folder), str(count // 100)])
+    found.pop("memory")
+    everything = found["everything"]
+    print(f"\n{'Changed':36}{'requests':>9}{'share':>8}{'CPU s':>8}{'share':>8}{'rows':>11}")
+    for changed, cost in found.items():
+        shares = {name: cost[name] / everything[name] for name in ("requests", "cpu")}
+        print(
+            f"{changed:36}{cost['requests']:>9,}{shares['requests']:>8.1%}{cost['cpu']:>8.1f}"
+            f"{shares['cpu']:>8.1%}{cost['delivered']:>11,}"
+        )
+    print("From the command to the delivered file, with runs, events and checks in Dagster.\n")
 
 
 def _rounds(

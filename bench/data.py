@@ -7,6 +7,7 @@ it, so that 100,000 invoices have 500,000 lines. Written once into a folder:
     lines.bin      for each long invoice, its page of all lines
     full.ndjson    each invoice on one line with all of its lines: what the floor reads
     index.npy      where each record ends
+    span           the seconds over which the invoices are spread
 """
 
 import json
@@ -17,6 +18,7 @@ import numpy as np
 
 FIRST_CREATED = 1735689600  # 2025-01-01T00:00:00Z
 SPAN = 120 * 86400  # January to April 2025
+YEAR = 365 * 86400
 SHOWN_LINES = 10
 
 
@@ -25,9 +27,9 @@ def invoice_id(number: int) -> str:
     return f"in_{number:010d}"
 
 
-def created(number: int, total: int) -> int:
+def created(number: int, total: int, span: int) -> int:
     """Invoices are spread evenly."""
-    return FIRST_CREATED + number * SPAN // total
+    return FIRST_CREATED + number * span // total
 
 
 def line_count(number: int) -> int:
@@ -61,8 +63,7 @@ def _line(number: int, place: int) -> dict[str, object]:
     }
 
 
-def _invoice(number: int, total: int, lines: list[dict[str, object]], *, more: bool) -> object:
-    at = created(number, total)
+def _invoice(number: int, at: int, lines: list[dict[str, object]], *, more: bool) -> object:
     return {
         "id": invoice_id(number),
         "object": "invoice",
@@ -100,7 +101,7 @@ def net_total(total: int) -> Decimal:
     return Decimal(cents) / 100
 
 
-def write(folder: Path, total: int) -> None:
+def write(folder: Path, total: int, span: int = SPAN) -> None:
     """Write the data set, unless it is there."""
     done = folder / f"{total}.done"
     if done.exists():
@@ -113,18 +114,20 @@ def write(folder: Path, total: int) -> None:
         (folder / "full.ndjson").open("w") as full,
     ):
         for number in range(total):
+            at = created(number, total, span)
             lines = [_line(number, place) for place in range(line_count(number))]
             more = len(lines) > SHOWN_LINES
-            records.write(_printed(_invoice(number, total, lines, more=more)))
+            records.write(_printed(_invoice(number, at, lines, more=more)))
             ends.append(records.tell())
             if more:
                 page = {"object": "list", "data": lines, "has_more": False}
                 long.write(json.dumps(page, indent=2).encode())
                 line_ends.append(long.tell())
-            whole = _invoice(number, total, lines, more=False)
+            whole = _invoice(number, at, lines, more=False)
             full.write(json.dumps(whole, separators=(",", ":")) + "\n")
     np.save(folder / "index.npy", np.array(ends, dtype=np.int64))
     np.save(folder / "line_index.npy", np.array(line_ends, dtype=np.int64))
+    (folder / "span").write_text(str(span))
     done.touch()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.contestant import report
 
-_SETTINGS = """\
+SETTINGS = """\
 [site]
 history_start = "2025-01"
 [sources.stripe]
@@ -24,7 +24,7 @@ def main(origin: str, folder: str, how: str) -> None:
     """Sync four months into a fresh home below `folder`."""
     home = Path(folder, "home")
     home.mkdir(parents=True)
-    (home / "revrec.toml").write_text(_SETTINGS)
+    (home / "revrec.toml").write_text(SETTINGS)
     os.environ |= {
         "REVREC_HOME": str(home),
         "REVREC_CONFIG": str(home / "revrec.toml"),

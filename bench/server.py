@@ -1,13 +1,18 @@
 """Serves the data set as Stripe's list API does, from memory-mapped files, in a process of its own.
 
 python -m bench.server FOLDER    prints its origin, and its CPU seconds when it is told to stop
+
+Beside Stripe's paths, `/_edit?every=100` and `/_edit?newest=1000` give a hundredth or the newest of
+the invoices another number, as two events each, and `/_requests` tells how many there were.
 """
 
 import asyncio
+import json
 import mmap
 import resource
 import signal
 import sys
+import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -18,9 +23,14 @@ import numpy as np
 import numpy.typing as npt
 import uvloop
 
-from bench.data import FIRST_CREATED, SPAN
+from bench.data import FIRST_CREATED
+from resources.stripe_api import API_VERSION
 
 _EMPTY = b'{"object": "list", "data": [], "has_more": false}'
+_ACCOUNT = b'{"object": "account", "id": "acct_bench"}'
+_EVENTS_OF_AN_EDIT = ("invoice.updated", "invoice.paid")
+#: A window of changes ends a minute before it is pulled.
+_EDITED_BEFORE = 120
 
 
 class DataSet:
@@ -30,37 +40,87 @@ class DataSet:
         self._records, self._ends = _open(folder, "records.bin", "index.npy")
         self._lines, self._line_ends = _open(folder, "lines.bin", "line_index.npy")
         self.total = len(self._ends)
+        self._span = int((folder / "span").read_text())
+        self.requests = 0
+        self._edited: dict[int, None] = {}  # in the order of their numbers
+        self._edited_at = 0
 
     def answer(self, target: str) -> bytes:
         """The body for a path with its query."""
         parts = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        if parts.path == "/v1/invoices":
-            return self._page(query)
+        if parts.path == "/_requests":
+            return str(self.requests).encode()
+        if parts.path == "/_edit":
+            return self._edit(query)
+        self.requests += 1
         if parts.path == "/v1/account":
-            return b'{"object": "account", "id": "acct_bench"}'
-        if parts.path.endswith("/lines"):
-            number = int(parts.path.split("/")[3].removeprefix("in_")) // 100
-            return _cut(self._lines, self._line_ends, number)
+            return _ACCOUNT
+        if parts.path == "/v1/events":
+            return self._events(query)
+        if parts.path == "/v1/invoices":
+            return _EMPTY if "status" in query else self._page(query)
+        if parts.path.startswith("/v1/invoices/"):
+            number = int(parts.path.split("/")[3].removeprefix("in_"))
+            if parts.path.endswith("/lines"):
+                return _cut(self._lines, self._line_ends, number // 100)
+            return self._record(number)
         return _EMPTY
+
+    def _edit(self, query: dict[str, str]) -> bytes:
+        if every := query.get("every"):
+            # Seven past each hundred: as many have more lines than a page shows as elsewhere.
+            self._edited = dict.fromkeys(range(7, self.total, int(every)))
+        else:
+            self._edited = dict.fromkeys(range(self.total - int(query["newest"]), self.total))
+        self._edited_at = int(time.time()) - _EDITED_BEFORE
+        return str(len(self._edited)).encode()
+
+    def _record(self, number: int) -> bytes:
+        record = _cut(self._records, self._ends, number)
+        if number in self._edited:
+            return record.replace(b'"number": "A-', b'"number": "B-', 1)
+        return record
+
+    def _events(self, query: dict[str, str]) -> bytes:
+        """Newest first: the last edited invoice's last event."""
+        since, until = (int(query.get(f"created[{bound}]", 0)) for bound in ("gte", "lt"))
+        if not since <= self._edited_at < until:
+            return _EMPTY
+        numbers, kinds = list(self._edited), _EVENTS_OF_AN_EDIT
+        high = len(numbers) * len(kinds)
+        if after := query.get("starting_after"):
+            high = int(after.removeprefix("evt_"))
+        bottom = max(0, high - int(query.get("limit", "10")))
+        events = []
+        for place in range(high - 1, bottom - 1, -1):
+            number, kind = numbers[place // len(kinds)], kinds[place % len(kinds)]
+            head = {
+                "id": f"evt_{place:010d}",
+                "object": "event",
+                "api_version": API_VERSION,
+                "created": self._edited_at,
+                "type": kind,
+            }
+            record = self._record(number)
+            events.append(
+                json.dumps(head).encode()[:-1] + b', "data": {"object": ' + record + b"}}"
+            )
+        return _list("/v1/events", events, more=bottom > 0)
 
     def _page(self, query: dict[str, str]) -> bytes:
         """Newest first, half-open in `created`, after the invoice `starting_after`."""
         low = self._first(int(query.get("created[gte]", FIRST_CREATED)))
-        high = self._first(int(query.get("created[lt]", FIRST_CREATED + SPAN + 1)))
+        high = self._first(int(query.get("created[lt]", FIRST_CREATED + self._span + 1)))
         if after := query.get("starting_after"):
             high = int(after.removeprefix("in_"))
         bottom = max(low, high - int(query.get("limit", "10")))
-        body = b",\n".join(
-            _cut(self._records, self._ends, number) for number in range(high - 1, bottom - 1, -1)
-        )
-        more = b"true" if bottom > low else b"false"
-        head = b'{\n"object": "list",\n"url": "/v1/invoices",\n"has_more": '
-        return head + more + b',\n"data": [' + body + b"]\n}"
+        found = [self._record(number) for number in range(high - 1, bottom - 1, -1)]
+        return _list("/v1/invoices", found, more=bottom > low)
 
     def _first(self, moment: int) -> int:
         """The number of the first invoice that was not created before `moment`."""
-        number = -(-(moment - FIRST_CREATED) * self.total // SPAN)
+        number = -(-(moment - FIRST_CREATED) * self.total // self._span)
         return min(max(number, 0), self.total)
 
 
@@ -70,6 +130,11 @@ Ends = npt.NDArray[np.int64]
 def _open(folder: Path, content: str, index: str) -> tuple[mmap.mmap, Ends]:
     with (folder / content).open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.load(folder / index)
+
+
+def _list(url: str, data: list[bytes], *, more: bool) -> bytes:
+    head = f'{{\n"object": "list",\n"url": "{url}",\n"has_more": {json.dumps(more)},\n"data": ['
+    return head.encode() + b",\n".join(data) + b"]\n}"
 
 
 def _cut(content: mmap.mmap, ends: Ends, number: int) -> bytes:

@@ -1,16 +1,18 @@
 """Stripe: which requests list a month's documents, or what changed in a window.
 
 Stripe can list by `created` only and has no updated field. A month is therefore the documents
-created in it, wherever their accounting month is, and a window is read from the event feed, whose
-events serve as a list of ids: they show an object as it was, in an older version's shape. Requests
-and retries are in `stripe_api`; what the fields mean is in `revrec_pipeline.mapping.stripe`.
+created in it, wherever their accounting month is, and a window is read from the event feed. What an
+event is worth is in `stripe_events`; documents that it does not show are listed by the time of
+their creation where that brings many at once, and asked for one by one elsewhere. Requests and
+retries are in `stripe_api`; what the fields mean is in `revrec_pipeline.mapping.stripe`.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
@@ -28,6 +30,7 @@ from resources.stripe_api import (
     StripeApi,
     StripeSecrets,
 )
+from resources.stripe_events import Event, Subject, subjects
 from revrec_pipeline.errors import SourceAuthError, SourceSchemaError
 from revrec_pipeline.lake import KEYS, Page
 from revrec_pipeline.mapping.stripe import StripeSettings
@@ -61,6 +64,8 @@ EVENT_TYPES = (
 )
 #: States that an invoice may leave; listed each time, for status changes that events missed.
 OPEN_STATES = ("draft", "open", "uncollectible")
+#: A page of a hundred documents is asked for instead of so many single ones.
+WORTH_A_PAGE = 10
 
 _KINDS = ("invoice", "credit_note")
 
@@ -101,24 +106,13 @@ class _Created(msgspec.Struct):
     created: int = 0
 
 
-class _EventObject(msgspec.Struct):
-    object: str
-    id: str | None = None
-    created: int | None = None
-
-
-class _EventData(msgspec.Struct):
-    object: _EventObject
-
-
-class _Event(msgspec.Struct):
-    id: str
-    data: _EventData
-
-
 class _List(msgspec.Struct, Generic[T]):
     data: list[T]
     has_more: bool
+
+
+class _Bodies(msgspec.Struct):
+    data: list[msgspec.Raw] | None = None  # of a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,52 +361,153 @@ class StripeClient(ConnectedClient[StripeApi]):
             _log.info("stripe: the window begins before the event feed; listing 13 months")
             yield from self._created(until - RESCAN, until, complete)
             return
-        changed = [item for item in self._changed(since, until).items() if item[0][1] not in listed]
-        for page, document in each(lambda item: self._one(*item), changed, CONCURRENCY):
+        missing: list[Subject[Answer]] = []
+        for page, found in self._shown(since, until, listed, missing):
+            yield page
+            yield from self._cut_off_lines(page.object, found, complete)
+        alone: list[tuple[tuple[str, str], int | None]] = []
+        for kind in _KINDS:
+            wanted = {one.id: one.created for one in missing if one.kind == kind}
+            for page, found in self._near_each_other(kind, wanted, alone):
+                yield page
+                yield from self._cut_off_lines(kind, found, complete)
+        for page, document in each(lambda item: self._one(*item), alone, CONCURRENCY):
             yield page
             yield from self._cut_off_lines(page.object, [document], complete)
 
-    def _changed(self, since: datetime, until: datetime) -> dict[tuple[str, str], int | None]:
-        """Kind and id of every object with an event in the window, with its time of creation."""
+    def _shown(
+        self, since: datetime, until: datetime, listed: set[str], missing: list[Subject[Answer]]
+    ) -> Iterator[tuple[Page, list[_Document]]]:
+        """The documents that the window's events show as they are, and those that were deleted.
+
+        All others go to `missing`: those whose events show another version, or not for sure; credit
+        notes, whose rows need the invoice that only an answer has; and those that are said to be in
+        a state that is listed, and are not `listed`, for they have left it since.
+        """
         created = {"gte": int(since.timestamp()), "lt": int(until.timestamp())}
-        changed: dict[tuple[str, str], int | None] = {}
-        for _, events in self._pages(
-            "/v1/events", _Event, types=list(EVENT_TYPES), created=created
-        ):
-            for event in events:
-                subject = event.data.object
-                if subject.id is not None:
-                    changed[subject.object, subject.id] = subject.created
-        return changed
+        feed = self._pages("/v1/events", Event, types=list(EVENT_TYPES), created=created)
+        snapshots: list[tuple[Subject[Answer], bytes, _Document]] = []
+        for subject in subjects(feed):
+            if subject.deleted:
+                yield self._tombstone(subject.kind, subject.id, subject.created, subject.source)
+            elif subject.id not in listed:
+                shown = subject.snapshot if subject.kind == "invoice" else None
+                document = msgspec.json.decode(shown, type=_Document) if shown else None
+                if shown is None or document is None or document.status in OPEN_STATES:
+                    missing.append(subject)
+                    continue
+                snapshots.append((subject, shown, document))
+            if len(snapshots) == PAGE_SIZE:
+                yield self._snapshots(snapshots, until)
+                snapshots = []
+        if snapshots:
+            yield self._snapshots(snapshots, until)
+
+    def _snapshots(
+        self, found: list[tuple[Subject[Answer], bytes, _Document]], until: datetime
+    ) -> tuple[Page, list[_Document]]:
+        """A page of documents cut out of events, each as it came.
+
+        A version is the time of an event and not of an answer, so that an answer that came later
+        wins; but a little later than the event, for the clocks that stamp the two may differ, and
+        not after `until`, up to which the feed knows that nothing else has happened.
+        """
+        answer, documents = found[-1][0].source, [document for _, _, document in found]
+        body = b'{"object":"list","data":[' + b",".join(shown for _, shown, _ in found) + b"]}"
+        versions = [
+            min(datetime.fromtimestamp(subject.changed, UTC) + self.lag, until)
+            for subject, _, _ in found
+        ]
+        page = self._page(
+            "invoice", replace(answer, body=body), documents, changed=True, versions=versions
+        )
+        return page, documents
+
+    def _near_each_other(
+        self,
+        kind: str,
+        wanted: Mapping[str, int | None],
+        alone: list[tuple[tuple[str, str], int | None]],
+    ) -> Iterator[tuple[Page, list[_Document]]]:
+        """The wanted documents that lists by time of creation bring at least ten at a time.
+
+        `wanted` are ids with the time of creation. The rest goes to `alone`. How far back a page
+        reaches is not known before the first one, which is asked for if there are enough in all.
+        """
+        waiting = sorted(wanted, key=lambda id_: wanted[id_] or 0, reverse=True)
+        reach: float = float("inf")
+        while waiting:
+            newest, last = wanted[waiting[0]], waiting[WORTH_A_PAGE - 1 : WORTH_A_PAGE]
+            if newest is None or not last or newest - (wanted[last[0]] or 0) > reach:
+                alone.append(((kind, waiting.pop(0)), newest))
+                continue
+            answer, listing = self._api.get(
+                f"/v1/{kind}s",
+                _List[_Document],
+                limit=PAGE_SIZE,
+                created={"lte": newest},
+                **({"expand": ["data.invoice"]} if kind == "credit_note" else {}),
+            )
+            oldest = listing.data[-1].created if listing.has_more else 0
+            reach = newest - oldest
+            found = [one for one in listing.data if one.id in wanted]
+            if found:
+                yield self._page(kind, answer, found, changed=True), found
+            brought = {one.id for one in found}
+            rest = [id_ for id_ in waiting if id_ not in brought]
+            # What a page should have brought and has not, is gone, or one of very many of a second.
+            passed = [id_ for id_ in rest if (wanted[id_] or 0) > oldest or not reach]
+            alone += [((kind, id_), wanted[id_]) for id_ in passed]
+            waiting = [id_ for id_ in rest if id_ not in set(passed)]
 
     def _one(self, subject: tuple[str, str], created: int | None) -> tuple[Page, _Document]:
-        """One document as it is now, or a tombstone; only drafts can be deleted.
-
-        The tombstone is what Stripe answers to a deletion, with the draft's time of creation, which
-        only the event still knows.
-        """
+        """One document as it is now, or a tombstone; only drafts can be deleted."""
         kind, identifier = subject
         params = {"expand": ["invoice"]} if kind == "credit_note" else {}
         path = f"/v1/{kind}s/{identifier}"
         try:
             answer, document = self._api.get(path, _Document, **params)
         except NotFoundError:
-            tombstone = {"id": identifier, "object": kind, "deleted": True, "created": created}
-            answer = Answer(f"GET {path}", msgspec.json.encode(tombstone), self.server_time(), None)
-            document = _Document(id=identifier, deleted=True)
+            asked = Answer(f"GET {path}", b"", self.server_time(), None)
+            page, (document,) = self._tombstone(kind, identifier, created, asked)
+            return page, document
         if document.deleted and created is not None:
             document.created = created
-        return self._page(kind, answer, [document]), document
+        return self._page(kind, answer, [document], changed=True), document
+
+    def _tombstone(
+        self, kind: str, identifier: str, created: int | None, answer: Answer
+    ) -> tuple[Page, list[_Document]]:
+        """What Stripe answers to a deletion, with the draft's time of creation.
+
+        Only the event still knows that time.
+        """
+        tombstone = {"id": identifier, "object": kind, "deleted": True, "created": created}
+        document = _Document(id=identifier, deleted=True, created=created or 0)
+        body = msgspec.json.encode(tombstone)
+        return self._page(kind, replace(answer, body=body), [document]), [document]
 
     # -- pages -------------------------------------------------------------------------------
 
-    def _page(self, kind: str, answer: Answer, found: list[_Document]) -> Page:
+    def _page(
+        self,
+        kind: str,
+        answer: Answer,
+        found: list[_Document],
+        *,
+        changed: bool = False,
+        versions: Sequence[datetime] | None = None,
+    ) -> Page:
+        """A page with the keys of those documents on it that were `found`.
+
+        What is `changed` may come with the next window, too, for windows overlap.
+        """
         # There is no updated field: the newest answer counts.
-        version = answer.server_time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        stamps = versions or [answer.server_time] * len(found)
         keys = pa.RecordBatch.from_arrays(
             [
                 pa.array([one.id for one in found], pa.string()),
-                pa.array([version] * len(found), pa.string()),
+                pa.array([f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" for at in stamps]),
                 pa.array([self._month(_accounted_at(kind, one)) for one in found], pa.string()),
                 pa.array([self._month(one.created) for one in found], pa.string()),
             ],
@@ -425,12 +520,43 @@ class StripeClient(ConnectedClient[StripeApi]):
             server_time=answer.server_time,
             records=len(found),
             keys=keys,
+            digests=_digests(answer.body, found, every=changed),
             request_id=answer.request_id,
         )
 
     def _month(self, instant: int) -> str | None:
         """The month of an instant on the site's clocks; none for a document we know no time of."""
         return _month_of(instant // _QUARTER, self._timezone) if instant else None
+
+
+def _digests(body: bytes, found: list[_Document], *, every: bool) -> pa.Array | None:
+    """What `lake.Page.digests` is: of `every` document, or of those that are listed anew each time.
+
+    Taking it costs as much as reading a document once more, so that of a month's listing it is
+    taken for open invoices only. Keys are sorted and spaces left out, for an event prints a
+    document otherwise than a list does.
+    """
+    wanted = {
+        one.id for one in found if (every or one.status in OPEN_STATES) and not _is_cut_off(one)
+    }
+    if not wanted:
+        return None
+    raw = msgspec.json.decode(body, type=_Bodies).data
+    documents = map(msgspec.json.decode, raw) if raw is not None else [msgspec.json.decode(body)]
+    digests = {
+        one["id"]: sha256(msgspec.json.encode(one, order="sorted")).hexdigest()[:32]
+        for one in documents
+        if one["id"] in wanted
+    }
+    return pa.array([digests.get(one.id) for one in found], pa.string())
+
+
+def _is_cut_off(document: _Document) -> bool:
+    """Whether some of its lines are on pages of their own."""
+    return any(
+        one is not None and one.lines is not None and one.lines.has_more
+        for one in (document, document.invoice)
+    )
 
 
 #: Clocks everywhere differ from UTC by whole quarters of an hour.

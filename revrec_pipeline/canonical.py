@@ -26,7 +26,7 @@ from revrec_pipeline.codes import CONTROL_DIFFERENCE
 from revrec_pipeline.controls import Damage
 from revrec_pipeline.engine import engine
 from revrec_pipeline.errors import LakeError
-from revrec_pipeline.lake import CHANGES, Lake, Landing
+from revrec_pipeline.lake import Lake, Landing, newest_listings
 from revrec_pipeline.ledger.sync_errors import Waiver
 from revrec_pipeline.mapping import Site, Source, SourceSettings
 from revrec_pipeline.model import (
@@ -167,21 +167,16 @@ def relevant(landings: list[Landing], period: str) -> list[Landing]:
 
     Of the full listings of a window only the newest counts: what is gone from it is gone. A landing
     that touched the month may have brought an old version of a document whose newer one, in another
-    month, had landed before; so the months that it touched beside this one are asked, too.
+    month, had landed before; so the months that it touched beside this one are asked, too. And one
+    that brought documents of the month as they were before has their newest versions.
     """
-    newest = _newest_listings(landings)
+    newest = newest_listings(landings)
     counting = [
         landing for landing in landings if newest.get(landing.window, landing.id) == landing.id
     ]
-    linked = {
-        month for landing in counting if period in landing.touched for month in landing.touched
-    }
-    return [landing for landing in counting if linked.intersection(landing.touched)]
-
-
-def _newest_listings(landings: list[Landing]) -> dict[str, str]:
-    """The newest full listing of each window; `landings` are ordered from old to new."""
-    return {landing.window: landing.id for landing in landings if landing.window != CHANGES}
+    months = {landing.id: {*landing.touched, *landing.periods} for landing in counting}
+    linked = {month for asked in months.values() if period in asked for month in asked}
+    return [landing for landing in counting if linked & months[landing.id]]
 
 
 def _choose_versions(
@@ -199,7 +194,7 @@ def _choose_versions(
     """
     db.execute("CREATE TABLE listing (window_name VARCHAR, landing VARCHAR)")
     lake.keys(landings)  # read below, once all of them are known to be whole
-    listings = list(_newest_listings(known).items())
+    listings = list(newest_listings(known).items())
     if listings:
         db.executemany("INSERT INTO listing VALUES (?, ?)", listings)
     db.execute(

@@ -13,7 +13,7 @@ MEMORY_LIMIT = "256MB"
 
 
 @contextmanager
-def engine(spill: Path, *, memory_limit: str = MEMORY_LIMIT) -> Iterator[duckdb.DuckDBPyConnection]:
+def engine(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """An empty in-memory database that spills to `spill` instead of growing.
 
     Extensions are never loaded at run time: that would go to the network (1.3 to 3.4 s a try when
@@ -21,7 +21,7 @@ def engine(spill: Path, *, memory_limit: str = MEMORY_LIMIT) -> Iterator[duckdb.
     """
     connection = duckdb.connect(
         config={
-            "memory_limit": memory_limit,
+            "memory_limit": MEMORY_LIMIT,
             "threads": 2,
             "temp_directory": str(spill),
             "autoinstall_known_extensions": False,
@@ -29,6 +29,7 @@ def engine(spill: Path, *, memory_limit: str = MEMORY_LIMIT) -> Iterator[duckdb.
         }
     )
     try:
+        connection.execute("SET enable_progress_bar = false")  # it goes to stdout, after 2 s
         connection.execute("SET TimeZone = 'UTC'")  # no result may depend on the machine's zone
         connection.execute(SQL_MACROS)
         yield connection

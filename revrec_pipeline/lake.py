@@ -65,7 +65,9 @@ _PAGES = pa.schema(
     ]
 )
 _KEYS_FILE = "keys.parquet"
-_LANDED_KEYS = pa.schema([("object", pa.string()), ("page", pa.int32()), *KEYS])
+_LANDED_KEYS = pa.schema(
+    [("object", pa.string()), ("page", pa.int32()), *KEYS, ("digest", pa.string())]
+)
 # A DuckDB vector does not cross a row group, and pages reach 1 MB: with 16 in a group a month of a
 # million lines took 305 MB inside of DuckDB, with 4 it takes 100 MB, and no more CPU.
 _PAGES_PER_ROW_GROUP = 4
@@ -81,6 +83,9 @@ class Page:
     server_time: datetime  # the Date header
     records: int  # how many records the page holds
     keys: pa.RecordBatch | None = None  # schema KEYS; None for pages of lines
+    #: For each key what the whole document says, lines included, as a hash, or null. A document
+    #: that says what its current version says touches no month.
+    digests: pa.Array | None = None
     format: Literal["json", "csv", "xml"] = "json"
     parent: str | None = None  # the document whose further lines these are
     request_id: str | None = None  # the vendor's, for its support
@@ -102,7 +107,7 @@ class Landing:
     objects: dict[str, dict[str, Any]]  # pages, records, bytes and sha256 of each object
     keys: dict[str, Any]  # rows and sha256 of keys.parquet
     periods: tuple[str, ...]  # months of the documents in it
-    touched: tuple[str, ...]  # these, and the months that the same documents were in before
+    touched: tuple[str, ...]  # those of what it changed, where it is now and where it was before
 
     @property
     def folder(self) -> Path:
@@ -259,7 +264,7 @@ class Lake:
                 number = writers[page.object].add(source, page)
                 server_time = page.server_time
                 if page.keys is not None and page.keys.num_rows:
-                    keys.append(_landed(page.object, number, page.keys))
+                    keys.append(_landed(page, number, page.keys))
             summaries = {name: writer.close() for name, writer in writers.items()}
             table = pa.Table.from_batches(keys, _LANDED_KEYS)
             keys_file = folder / _KEYS_FILE
@@ -278,33 +283,36 @@ class Lake:
                 objects=summaries,
                 keys={"rows": table.num_rows, "sha256": _sha256(keys_file)},
                 periods=periods,
-                touched=self._touched(source, window, table, periods),
+                touched=self._touched(source, window, table),
             )
             manifest = json.dumps(asdict(landing), indent=2, sort_keys=True)
             (folder / "manifest.json").write_text(manifest + "\n", encoding="utf-8")
             self.publish(folder, landing.folder)
         return landing
 
-    def _touched(
-        self, source: str, window: str, keys: pa.Table, periods: tuple[str, ...]
-    ) -> tuple[str, ...]:
-        """The months to rebuild: where these documents are now and where they were before."""
+    def _touched(self, source: str, window: str, keys: pa.Table) -> tuple[str, ...]:
+        """The months to rebuild: where these documents are now and where they were before.
+
+        Stripe lists its open invoices anew with each sync, so a document whose digest is that of
+        the version that counts by now changes nothing. Which one counts: see `canonical`.
+        """
         known = self.landings(source)
-        touched = set(periods)
+        touched = set()
         if window != CHANGES:
             touched.add(window)
             earlier = [landing for landing in known if landing.window == window]
             if earlier:  # a document that is gone from the new listing leaves its month, too
                 touched.update(earlier[-1].periods)
-        files = self.keys(known)
-        if files and keys.num_rows:
+        if keys.num_rows:
+            files, listings = self.keys(known), newest_listings(known)
             with self.reading(), duckdb.connect() as connection:
                 connection.register("landed", keys)
-                rows = connection.execute(
-                    "SELECT DISTINCT before.period FROM read_parquet(?) AS before"
-                    " JOIN landed USING (object, id) WHERE before.period IS NOT NULL",
-                    [files],
-                ).fetchall()
+                connection.execute("CREATE TABLE listing (window_name VARCHAR, landing VARCHAR)")
+                if listings:
+                    connection.executemany(
+                        "INSERT INTO listing VALUES (?, ?)", list(listings.items())
+                    )
+                rows = connection.execute(_TOUCHED.format(known=_all_keys(files))).fetchall()
             touched.update(period for (period,) in rows)
         return tuple(sorted(touched))
 
@@ -356,6 +364,45 @@ class Lake:
         return sorted((_read_manifest(path) for path in found), key=lambda landing: landing.id)
 
 
+def newest_listings(landings: list[Landing]) -> dict[str, str]:
+    """The newest full listing of each window; `landings` are ordered from old to new."""
+    return {landing.window: landing.id for landing in landings if landing.window != CHANGES}
+
+
+_TOUCHED = """
+WITH known AS ({known}), counting AS (
+    SELECT object, id, max(row(version, known.landing, page, period, digest)) AS winner
+    FROM known LEFT JOIN listing AS newest ON newest.window_name = known."window"
+    WHERE newest.landing IS NULL OR known.landing >= newest.landing
+    GROUP BY object, id
+), changed AS (
+    SELECT landed.* FROM landed LEFT JOIN counting USING (object, id)
+    WHERE winner IS NULL OR landed.digest IS NULL OR winner[5] IS DISTINCT FROM landed.digest
+        OR winner[4] IS DISTINCT FROM landed.period
+)
+SELECT period FROM changed WHERE period IS NOT NULL
+UNION
+SELECT known.period FROM known SEMI JOIN changed USING (object, id) WHERE known.period IS NOT NULL
+"""
+
+
+def _all_keys(files: list[str]) -> str:
+    """The keys of these files, with the landing's id; older ones have no digests."""
+    columns = "NULL::VARCHAR AS landing, " + ", ".join(
+        f'NULL::{"INTEGER" if name == "page" else "VARCHAR"} AS "{name}"'
+        for name in _LANDED_KEYS.names
+    )
+    nothing = f"SELECT {columns} WHERE false"
+    if not files:
+        return nothing
+    listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    return (
+        f"{nothing} UNION ALL BY NAME SELECT * EXCLUDE (filename), "
+        "parse_path(filename)[-2] AS landing "
+        f"FROM read_parquet([{listed}], filename = true, union_by_name = true)"
+    )
+
+
 def _sha256(file: Path) -> str:
     with file.open("rb") as content:
         return file_digest(content, "sha256").hexdigest()
@@ -375,11 +422,15 @@ def _locked_folder(folder: Path) -> Iterator[None]:
     """Make a folder whose lock ends with this process."""
     while True:
         folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
+        # Before it is locked, another process may take it for left behind and remove it.
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if folder.exists():
             break
-        os.close(descriptor)  # another process took it for left behind before it was locked
+        os.close(descriptor)
     try:
         yield
     finally:
@@ -412,13 +463,14 @@ def _mended_by(file: Path) -> str:
     return f"revrec sync {source} --full" + ("" if kind == "raw" else " --from-lake")
 
 
-def _landed(name: str, number: int, keys: pa.RecordBatch) -> pa.RecordBatch:
+def _landed(page: Page, number: int, keys: pa.RecordBatch) -> pa.RecordBatch:
     count = keys.num_rows
     return pa.RecordBatch.from_arrays(
         [
-            pa.array([name] * count, pa.string()),
+            pa.array([page.object] * count, pa.string()),
             pa.array([number] * count, pa.int32()),
             *(keys.column(column) for column in KEYS.names),
+            pa.nulls(count, pa.string()) if page.digests is None else page.digests,
         ],
         schema=_LANDED_KEYS,
     )

@@ -9,7 +9,6 @@ It reads the lake only, so a month that is built again from the same landings is
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import duckdb
 
@@ -76,8 +75,8 @@ def filled(
 
 def _open(db: duckdb.DuckDBPyConnection, lake: Lake) -> bool:
     """Create `known_customer` and `known_product`; false, and neither, if nothing was recorded."""
-    pages: list[Path] = []
-    keys: list[Path] = []
+    pages: list[str] = []
+    keys: list[str] = []
     for source in OWN_SOURCES:
         for landing in lake.landings(source):
             folder = lake.root / landing.folder
@@ -86,8 +85,8 @@ def _open(db: duckdb.DuckDBPyConnection, lake: Lake) -> bool:
                 for kind in REFERENCES
                 if landing.objects.get(OBJECTS[kind], {}).get("records")
             ]
-            pages += [folder / f"{object_}.parquet" for object_ in held]
-            keys += [folder / "keys.parquet"] if held else []
+            pages += [str(folder / f"{object_}.parquet") for object_ in held]
+            keys += lake.keys([landing]) if held else []
     if not keys:
         return False
     # The versions are instants, so those of files and of entries compare.
@@ -140,5 +139,5 @@ def _objects() -> str:
     return ", ".join(literal(OBJECTS[kind]) for kind in REFERENCES)
 
 
-def _listed(files: Iterable[Path]) -> str:
-    return "[" + ", ".join(literal(str(file)) for file in files) + "]"
+def _listed(files: Iterable[str]) -> str:
+    return "[" + ", ".join(literal(file) for file in files) + "]"

@@ -21,6 +21,7 @@ from revrec_pipeline.periods import period_range
 from revrec_pipeline.sandbox import company
 from revrec_pipeline.settings import Settings
 from revrec_pipeline.sources import SOURCES
+from revrec_pipeline.summary import own_totals
 
 SALES, INVOICES = RecordType.SALES, RecordType.INVOICES
 CONTRACT = "invoice_equals_contract = true"
@@ -252,3 +253,30 @@ def test_all_documents_tie_and_whatever_is_planted_is_named(pulled: tuple[Case, 
         assert all(
             id_ in message and "by its own total" in message for id_, message in found.items()
         )
+
+
+def control(documents: int, differing: int) -> dict[str, Any]:
+    """What a job says of one month and currency, as far as totals are concerned."""
+    return {"own_totals": {"documents": documents, "differing": differing, "amount": "1.00"}}
+
+
+@pytest.mark.parametrize(
+    ("controls", "said"),
+    [
+        ([], None),
+        ([control(0, 0)], None),
+        ([control(1, 0)], "The source's own totals of 1 document are what the lines sum to."),
+        (
+            [control(40, 1), control(8, 0)],
+            "The source's own totals of 48 documents: 1 differs from the sum of the lines.",
+        ),
+        (
+            [control(2, 2)],
+            "The source's own totals of 2 documents: 2 differ from the sum of the lines.",
+        ),
+    ],
+)
+def test_a_job_says_of_how_many_documents_the_totals_were_compared(
+    controls: list[dict[str, Any]], said: str | None
+) -> None:
+    assert own_totals(controls) == said

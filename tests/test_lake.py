@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from revrec_pipeline import canonical
 from revrec_pipeline.errors import LakeError, SourceSchemaError
 from revrec_pipeline.lake import CHANGES, KEYS, Lake, Landing, Page
 
@@ -119,6 +121,61 @@ def test_a_change_touches_the_month_of_a_document_and_the_month_it_left(tmp_path
     moved = land(lake, CHANGES, page(("in_1", "2", "2026-03")))
     assert moved.periods == ("2026-03",)
     assert moved.touched == ("2026-01", "2026-03")
+
+
+def digested(*documents: tuple[str, str, str, str]) -> Page:
+    """A page of documents (id, version, month, digest)."""
+    return replace(
+        page(*(document[:3] for document in documents)),
+        digests=pa.array([document[3] for document in documents], pa.string()),
+    )
+
+
+def test_a_document_that_says_what_it_said_touches_no_month(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    land(lake, "2026-01", digested(("in_1", "1", "2026-01", "a"), ("in_2", "1", "2026-01", "b")))
+    again = land(
+        lake, CHANGES, digested(("in_1", "2", "2026-01", "a"), ("in_2", "2", "2026-01", "b"))
+    )
+    assert (again.periods, again.touched) == (("2026-01",), ())
+    other = land(lake, CHANGES, digested(("in_1", "3", "2026-01", "c")))
+    assert other.touched == ("2026-01",)
+
+
+def test_a_document_that_says_once_more_what_it_said_before_touches_its_month(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path)
+    land(lake, "2026-01", digested(("in_1", "1", "2026-01", "a")))
+    land(lake, CHANGES, digested(("in_1", "2", "2026-01", "b")))
+    assert land(lake, CHANGES, digested(("in_1", "3", "2026-01", "a"))).touched == ("2026-01",)
+
+
+def test_a_document_that_a_newer_listing_lacks_touches_its_month_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path)
+    land(lake, "2026-01", digested(("in_1", "1", "2026-01", "a")))
+    land(lake, CHANGES, digested(("in_1", "2", "2026-01", "a")))
+    land(lake, "2026-01")
+    assert land(lake, CHANGES, digested(("in_1", "3", "2026-01", "a"))).touched == ("2026-01",)
+
+
+def test_a_document_without_a_digest_touches_its_month_each_time(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    land(lake, "2026-01", page(("in_1", "1", "2026-01")))
+    assert land(lake, CHANGES, page(("in_1", "2", "2026-01"))).touched == ("2026-01",)
+
+
+def test_an_older_state_that_lands_late_does_not_win_over_an_unchanged_one(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path)
+    land(lake, "2026-01", digested(("in_1", "1", "2026-01", "a")))
+    unchanged = land(lake, CHANGES, digested(("in_1", "3", "2026-01", "a")))
+    land(lake, CHANGES, digested(("in_1", "2", "2026-01", "b")))
+    asked = canonical.relevant(lake.landings("stripe"), "2026-01")
+    assert unchanged.id in [landing.id for landing in asked]
 
 
 def test_a_listing_touches_the_months_of_the_listing_that_it_replaces(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from revrec_pipeline.cli.home import open_home
+from revrec_pipeline.cli.home import LEASE_SECONDS, TRIGGER, open_home
 from revrec_pipeline.cli.jobs import find_job, print_jobs
 from revrec_pipeline.cli.output import counted
 
@@ -28,9 +28,7 @@ def import_(file: Path, job_name: str | None, again: bool) -> None:
     nothing.
     """
     settings, ledger, lake = open_home()
-    from revrec_pipeline.cli.delivering import deliver_jobs
     from revrec_pipeline.cli.errors import who
-    from revrec_pipeline.cli.runs import LEASE_SECONDS, TRIGGER
     from revrec_pipeline.imports.run import import_file
 
     imported = import_file(
@@ -52,6 +50,9 @@ def import_(file: Path, job_name: str | None, again: bool) -> None:
             "--again takes it again."
         )
         return
+    # Dagster takes 60 MB and seconds to import: when the largest part is done.
+    from revrec_pipeline.cli.delivering import deliver_jobs
+
     deliver_jobs(settings, ledger, "file", list(imported.job_ids.values()))
     found = [find_job(ledger, lake, job_id) for job_id in imported.job_ids.values()]
     print_jobs(found)

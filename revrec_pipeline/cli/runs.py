@@ -16,13 +16,13 @@ import dagster as dg
 
 from assets.context import IN_PROCESS_TAG, NEXT_TOO, TRIGGER_TAG, pool_name
 from revrec_pipeline import instances
+from revrec_pipeline.cli.home import LEASE_SECONDS as LEASE_SECONDS
+from revrec_pipeline.cli.home import TRIGGER as TRIGGER
 from revrec_pipeline.definitions import build_definitions
 from revrec_pipeline.errors import RevrecError
 from revrec_pipeline.ledger import Ledger, jobs
 from revrec_pipeline.settings import Settings
 
-TRIGGER = "command line"
-LEASE_SECONDS = 120.0
 STEPS_END_SECONDS = 60.0
 _GOING = [
     status

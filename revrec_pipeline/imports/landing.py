@@ -51,9 +51,6 @@ _CARRIED = {
     ),
 }  # fmt: skip
 _ROWS_PER_PAGE = 1_000
-# The rest of the process is at its largest here. A million rows spill at any limit; with half of
-# this one they took twice as long.
-_MEMORY_LIMIT = "192MB"
 _TAX_KEY = ("Order Number", "Order Item Number", "Invoice Number", "Tax Date", "Currency")
 _BILLING_KEY = ("Order Number", "Order Item Number", "Invoice Number", "Billing Date", "Currency")
 
@@ -89,7 +86,7 @@ def land(
         raise FileRefusedError(
             file, [f"it holds {alone}; a tax is imported with the billing line that it is on"]
         )
-    with engine(folder / "spill", memory_limit=_MEMORY_LIMIT) as db:
+    with engine(folder / "spill") as db:
         kinds = [
             kind for kind in asked if _find_documents(db, file, kind, sheets, template, fallback)
         ]

@@ -112,15 +112,18 @@ class StripeSandbox:
         """Back to the first data, with the rate limit on."""
         if len(self._store.events) != self._first_events:  # every change leaves an event
             self._store = stripe_data.build()
+        self._store.is_upgraded = False
         self._rate: int | None = RATE_LIMIT
         self._calls: dict[str, deque[float]] = {}
 
     def control(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """`story`, `limit`, and on an invoice `edit`, `delete`, `add` or one of Stripe's verbs."""
+        """`story`, `limit`, `upgrade`; on an invoice `edit`, `delete`, `add` or a Stripe verb."""
         now = self._clock.timestamp()
         match command:
             case {"op": "story"}:
                 return stripe_data.tell_story(self._store, now)
+            case {"op": "upgrade"}:  # the account's default version, which its events show
+                self._store.is_upgraded = True
             case {"op": "limit"}:
                 self._rate = command.get("per_second")
             case {"op": "add", "object": "invoice", "fields": fields}:

@@ -13,6 +13,7 @@ from revrec_pipeline.sandbox.company import Customer
 from revrec_pipeline.sandbox.source import CommandError
 from revrec_pipeline.sandbox.stripe_credit_notes import credit_note_line, credit_note_object
 from revrec_pipeline.sandbox.stripe_objects import (
+    API_VERSION,
     Line,
     Object,
     invoice_object,
@@ -34,6 +35,8 @@ class Store:
         self.invoices: dict[str, Object] = {}
         self.credit_notes: dict[str, Object] = {}
         self.events: list[Object] = []
+        #: Whether the account's default version, which events show, is the newest one.
+        self.is_upgraded = False
         self._numbers: dict[str, int] = {}
 
     # -- invoices ----------------------------------------------------------------------------
@@ -226,9 +229,9 @@ class Store:
             {
                 "id": object_id("evt", kind, subject["id"], at, len(self.events)),
                 "object": "event",
-                "api_version": EVENT_VERSION,
+                "api_version": API_VERSION if self.is_upgraded else EVENT_VERSION,
                 "created": at,
-                "data": {"object": old_shape(subject)},
+                "data": {"object": new_shape(subject) if self.is_upgraded else old_shape(subject)},
                 "livemode": False,
                 "pending_webhooks": 0,
                 "request": {"id": None, "idempotency_key": None},
@@ -241,8 +244,8 @@ class Store:
 EVENT_VERSION = "2022-11-15"
 
 
-def old_shape(subject: Object) -> Object:
-    """An invoice or credit note as it looked in `EVENT_VERSION`: what readers must not rely on."""
+def new_shape(subject: Object) -> Object:
+    """An invoice or credit note as it is now, with ten of its lines."""
     shown = copy.deepcopy(subject)
     shown["lines"] = {
         "object": "list",
@@ -251,6 +254,12 @@ def old_shape(subject: Object) -> Object:
         "total_count": len(shown["lines"]),
         "url": f"/v1/{subject['object']}s/{subject['id']}/lines",
     }
+    return shown
+
+
+def old_shape(subject: Object) -> Object:
+    """An invoice or credit note as it looked in `EVENT_VERSION`: what readers must not rely on."""
+    shown = new_shape(subject)
     if subject["object"] != "invoice":
         return shown
     parent = shown.pop("parent")

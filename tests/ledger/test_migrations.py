@@ -1,6 +1,7 @@
 """The schema in `migrations/` is what the code believes, on both back ends."""
 
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +82,30 @@ def test_live_loaded_rows_have_the_columns_of_the_model(
     ]
     assert stored == expected + OWN
     assert {row["name"] for row in found if row["is_nullable"] == "NO"} == REQUIRED
+
+
+def test_lines_stay_when_a_duckdb_ledger_loses_their_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = migrations()
+    before = {version: sql for version, sql in released.items() if version < 7}
+    line = dict.fromkeys(REQUIRED, "1") | {"loaded_at": "2026-01-01 00:00:00+00"}
+    names, values = ", ".join(line), ", ".join(f"'{value}'" for value in line.values())
+    url = f"duckdb:///{tmp_path / 'older.duckdb'}"
+    monkeypatch.setattr(migrate, "migrations", lambda: before)
+    with open_ledger(url).transaction() as tx:
+        tx.execute(f"INSERT INTO order_line ({names}) VALUES ({values})")
+    monkeypatch.setattr(migrate, "migrations", lambda: released)
+    with open_ledger(url).transaction() as tx:
+        (found,) = tx.rows("SELECT * FROM order_line")
+    assert (found["document_id"], found["raw_page"], found["customer_id"]) == ("1", 1, None)
+
+
+def test_postgresql_keeps_the_key_of_the_lines_and_duckdb_needs_none(ledger: Ledger) -> None:
+    with ledger.transaction() as tx:
+        keys = tx.rows(
+            "SELECT table_name FROM information_schema.table_constraints "
+            "WHERE table_name IN ('order_line', 'billing_line', 'expense_line') "
+            "AND constraint_type = 'PRIMARY KEY'"
+        )
+        assert len(keys) == {"postgresql": 3, "duckdb": 0}[tx.dialect]

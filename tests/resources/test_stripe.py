@@ -456,6 +456,173 @@ def test_many_events_of_one_invoice_are_one_request(stripe: Harness) -> None:
     assert stripe.asked(f"/v1/invoices/{invoice}") == 1
 
 
+def by_id(pages: list[Page]) -> dict[str, dict[str, Any]]:
+    """The documents on pages that have a key, by id."""
+    has_key = keys(pages)
+    return {
+        one["id"]: one
+        for kind in ("invoice", "credit_note")
+        for one in documents(pages, kind)
+        if one["id"] in has_key
+    }
+
+
+def edit(stripe: Harness, invoice: str, **metadata: str) -> None:
+    stripe.command("edit", object="invoice", id=invoice, fields={"metadata": metadata})
+
+
+def test_an_event_in_the_pinned_version_is_as_good_as_an_answer(stripe: Harness) -> None:
+    stripe.command("upgrade")
+    changed = [subscription_invoice("lumen", number) for number in (1, 2, 3)]
+    for invoice in changed:
+        edit(stripe, invoice, a="b")
+    pages = stripe.changes()
+    assert [stripe.asked(f"/v1/invoices/{invoice}") for invoice in changed] == [0, 0, 0]
+    assert [by_id(pages)[invoice]["metadata"] for invoice in changed] == [{"a": "b"}] * 3
+    (page,) = [page for page in pages if page.request.startswith("GET /v1/events")]
+    assert page.records == 3
+    stripe.sandbox.command("advance", seconds=7200)
+    edit(stripe, changed[0], a="c")
+    edit(stripe, changed[0], a="d")  # in the same second, so that it has to be asked for
+    asked = by_id(stripe.changes())[changed[0]]
+    assert stripe.asked(f"/v1/invoices/{changed[0]}") == 1
+    shown = by_id(pages)[changed[0]]
+    assert asked | {"metadata": {}} == shown | {"metadata": {}}
+
+
+def test_an_event_that_shows_ten_lines_of_23_comes_with_all_of_them_airbyte_85087(
+    stripe: Harness,
+) -> None:
+    stripe.command("upgrade")
+    edit(stripe, LONG, po="7")
+    pages = stripe.changes()
+    assert stripe.asked(f"/v1/invoices/{LONG}") == 0
+    assert [page.records for page in pages if page.object == "invoice_line"] == [23]
+
+
+def test_an_event_of_an_older_version_in_the_same_second_has_its_invoice_asked_for(
+    stripe: Harness,
+) -> None:
+    invoice = subscription_invoice("lumen", 3)
+    edit(stripe, invoice, a="b")
+    stripe.command("upgrade")
+    edit(stripe, invoice, a="b")
+    stripe.changes()
+    assert stripe.asked(f"/v1/invoices/{invoice}") == 1
+
+
+def test_an_older_event_does_not_count(stripe: Harness) -> None:
+    invoice = subscription_invoice("lumen", 3)
+    edit(stripe, invoice, a="b")
+    stripe.sandbox.command("advance", seconds=60)
+    stripe.command("upgrade")
+    edit(stripe, invoice, a="c")
+    pages = stripe.changes()
+    assert stripe.asked(f"/v1/invoices/{invoice}") == 0
+    assert by_id(pages)[invoice]["metadata"] == {"a": "c"}
+
+
+def test_what_an_event_shows_is_older_than_a_later_answer(stripe: Harness) -> None:
+    stripe.command("upgrade")
+    invoice = subscription_invoice("lumen", 3)
+    edit(stripe, invoice, a="b")
+    happened = stripe.client.server_time()
+    stripe.sandbox.command("advance", seconds=1800)
+    shown = keys(stripe.changes())[invoice]["version"]
+    assert f"{happened:%Y-%m-%dT%H:%M:%SZ}" < shown
+    assert shown < f"{stripe.client.server_time():%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_what_an_event_shows_is_never_newer_than_the_window(stripe: Harness) -> None:
+    stripe.command("upgrade")
+    invoice = subscription_invoice("lumen", 3)
+    edit(stripe, invoice, a="b")
+    now = stripe.client.server_time()
+    until = now + timedelta(seconds=1)
+    pages = list(stripe.client.changes(now - timedelta(hours=1), until))
+    assert keys(pages)[invoice]["version"] == f"{until:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_a_credit_note_is_asked_for_because_no_event_shows_its_invoice(stripe: Harness) -> None:
+    stripe.command("upgrade")
+    stripe.command("add", object="credit_note", id=LONG, fields={"share": "0.5"})
+    (found,) = documents(stripe.changes(), "credit_note")
+    assert found["invoice"]["id"] == LONG
+
+
+def test_what_was_created_close_together_comes_with_one_request(stripe: Harness) -> None:
+    add_invoices(stripe, 30)
+    added = [object_id("in", f"bulk-{number}") for number in range(30)]
+    for invoice in added:
+        stripe.command("finalize", id=invoice)
+        stripe.command("pay", id=invoice)
+    lists = stripe.asked("/v1/invoices")
+    pages = stripe.changes()
+    assert {by_id(pages)[invoice]["status"] for invoice in added} == {"paid"}
+    assert [stripe.asked(f"/v1/invoices/{invoice}") for invoice in added] == [0] * 30
+    assert stripe.asked("/v1/invoices") - lists == 3 + 2 + 1  # states, the time twice, and these
+    (page,) = [page for page in pages if "created[lte]" in page.request]
+    assert page.keys is not None
+    assert sorted(page.keys["id"].to_pylist()) == sorted(
+        added
+    )  # its other documents did not change
+
+
+def test_what_was_created_far_apart_is_asked_for_one_by_one(stripe: Harness) -> None:
+    far = [subscription_invoice("lumen", number) for number in range(1, 12)]
+    for invoice in far:
+        edit(stripe, invoice, a="b")
+    pages = stripe.changes()
+    assert {by_id(pages)[invoice]["metadata"]["a"] for invoice in far} == {"b"}
+    asked = sum(stripe.asked(f"/v1/invoices/{invoice}") for invoice in far)
+    lists = sum("created[lte]" in page.request for page in pages)
+    assert lists + asked <= len(far)
+
+
+def test_a_document_that_comes_again_as_it_was_has_the_digest_that_it_had(stripe: Harness) -> None:
+    invoice = subscription_invoice("lumen", 3)
+    stripe.command("upgrade")
+    edit(stripe, invoice, a="b")
+    shown = digests(stripe.changes())
+    assert shown == digests(stripe.changes())
+    edit(stripe, invoice, a="c")
+    edit(stripe, invoice, a="b")  # what is asked for says the same in another layout
+    stripe.sandbox.command("advance", seconds=60)
+    asked = digests(stripe.changes())
+    assert stripe.asked(f"/v1/invoices/{invoice}") == 1
+    assert asked == shown
+    edit(stripe, invoice, a="c")
+    assert digests(stripe.changes())[invoice] != shown[invoice]
+
+
+def test_an_open_invoice_of_a_listing_has_the_digest_that_it_has_as_a_change(
+    stripe: Harness,
+) -> None:
+    changed, listed = digests(stripe.changes()), digests(stripe.listing("2026-06"))
+    assert DRAFT in listed
+    assert listed == {id_: changed[id_] for id_ in listed}
+
+
+def test_a_document_with_more_lines_than_shown_has_no_digest(stripe: Harness) -> None:
+    edit(stripe, LONG, po="7")
+    assert digests(stripe.changes())[LONG] is None
+
+
+def digests(pages: list[Page]) -> dict[str, str | None]:
+    """The digests of documents by id; of a month's listing those that there are."""
+    return {
+        id_: digest
+        for page in pages
+        if page.keys is not None
+        for id_, digest in zip(
+            page.keys["id"].to_pylist(),
+            page.digests.to_pylist() if page.digests else [None] * page.keys.num_rows,
+            strict=True,
+        )
+        if digest or "created[gte]" not in page.request
+    }
+
+
 def test_open_invoices_are_listed_each_time_in_case_that_events_missed_a_change(
     stripe: Harness,
 ) -> None:
@@ -475,6 +642,7 @@ def test_an_open_invoice_that_changed_is_not_asked_for_twice(stripe: Harness) ->
 def test_a_deleted_draft_becomes_a_tombstone_tap_stripe_41(stripe: Harness) -> None:
     stripe.command("delete", object="invoice", id=DRAFT)
     pages = stripe.changes()
+    assert stripe.asked(f"/v1/invoices/{DRAFT}") == 0  # its event is all that is left of it
     (tombstone,) = [one for one in documents(pages) if one.get("deleted")]
     created = int(datetime(2026, 6, 24, 15, tzinfo=UTC).timestamp())
     assert tombstone == {"id": DRAFT, "object": "invoice", "deleted": True, "created": created}
