@@ -242,6 +242,11 @@ class StripeClient(ConnectedClient[StripeApi]):
                 return
             path, params = f"/v1/{part.kind}s", part.params
             for answer, documents in self._pages(path, shape, before=part.before, **params):
+                for one in documents:
+                    if not part.start <= one.created < part.end:
+                        raise SourceSchemaError(
+                            SOURCE, f"{answer.request} brings {one.id} of another time"
+                        )
                 yield part.kind, answer, documents
 
         yield from in_order(pages, found, CONCURRENCY)
