@@ -15,7 +15,7 @@ from schedules.jobs import changes_job_name, sync_job_name
 
 #: Log-in and the clock, and a feed for each kind of document: HubSpot has five, each with a search
 #: and an archive; of NetSuite's tables each is asked by what changed, what went and what it knows.
-MOST_REQUESTS = {"hubspot": 15, "netsuite": 20}
+MOST_REQUESTS = {"hubspot": 20, "netsuite": 20}
 MOST_OF_OTHERS = 12
 
 
