@@ -20,7 +20,7 @@ from revrec_pipeline.hand_over import hand_over
 from revrec_pipeline.ledger import cursors, sync_errors
 from revrec_pipeline.ledger.job_view import amount_text
 from revrec_pipeline.mapping import Source
-from revrec_pipeline.model import CANONICAL, ROWS_NAME, RecordType, Severity
+from revrec_pipeline.model import CANONICAL, MEANINGS, ROWS_NAME, RecordType, Severity
 from revrec_pipeline.preview import preview
 from revrec_pipeline.settings import Settings
 
@@ -266,7 +266,7 @@ def _column_schema(record_type: RecordType) -> dg.TableSchema:
                 str(column.type),
                 description=f"{sheet.name}: {headers[column.name]}"
                 if column.name in headers
-                else None,
+                else MEANINGS.get(column.name),
                 constraints=dg.TableColumnConstraints(
                     other=["required"] if column.name in required else []
                 ),

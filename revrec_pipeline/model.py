@@ -59,19 +59,21 @@ OWN_SOURCES = ("file", "manual")
 #: The column of the template that tells which system a row first came from.
 SYNC_SOURCE = "Sync Source"
 
-_LINEAGE = [
-    ("source", pa.string()),
-    ("record_type", pa.string()),
-    ("period", pa.string()),  # month of the business date
-    ("document_type", pa.string()),  # the vendor's word: opportunity, invoice, credit_note
-    ("document_id", pa.string()),  # the header's id; a document is the unit of delivery
-    ("line_id", pa.string()),  # the line's id; null when a document has no lines
-    ("source_version", pa.string()),  # the version that won the version guard
-    ("raw_batch", pa.string()),  # the landing that the record came from
-    ("raw_page", pa.int32()),  # page number in that landing
-    ("url", pa.string()),  # the record in the source system's own web page
-    ("excluded_by", pa.string()),  # the rule that keeps the row out; null when it counts
-]
+#: What the columns of every canonical row mean that the template does not name.
+MEANINGS = {
+    "source": "the system that the record is from",
+    "record_type": "sales, invoices, commissions …",
+    "period": "month of the business date, in the site's time zone",
+    "document_type": "the vendor's word: opportunity, invoice, credit_note",
+    "document_id": "the header's id; a document is the unit of delivery",
+    "line_id": "the line's id; empty when a document has no lines",
+    "source_version": "the version of the document that counts: the source's own stamp",
+    "raw_batch": "the landing in the lake that the record came with",
+    "raw_page": "the page's number in that landing",
+    "url": "the record in the source system's own web page",
+    "excluded_by": "the rule that keeps the row out; empty when it counts",
+}
+_LINEAGE = [(name, pa.int32() if name == "raw_page" else pa.string()) for name in MEANINGS]
 
 ORDER_LINE = pa.schema(
     [

@@ -59,7 +59,7 @@ def test_the_asset_carries_the_columns_of_its_model(pipeline: Pipeline) -> None:
     assert columns["product_code"].constraints.other == ["required"]
     # A flagged row may lack it, so no constraint of the file itself.
     assert columns["product_code"].constraints.nullable
-    assert columns["url"].description is None
+    assert columns["url"].description == "the record in the source system's own web page"
 
 
 def test_every_check_answers_every_time_and_the_red_one_shows_its_rows(pipeline: Pipeline) -> None:
