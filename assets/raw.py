@@ -8,7 +8,7 @@ field means.
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice, pairwise
 from typing import Any
@@ -154,7 +154,7 @@ def raw_changes(source: Source, settings: Settings) -> dg.AssetsDefinition:
             metadata={
                 "since": since.isoformat(),
                 "until": until.isoformat(),
-                "touched_months": ", ".join(landing.touched) or "none",
+                "touched_months": ", ".join(_in(settings, landing.touched)) or "none",
                 "pages": sum(o["pages"] for o in landing.objects.values()),
                 "records": sum(o["records"] for o in landing.objects.values()),
                 "path": dg.MetadataValue.path(str(lake.open().root / landing.folder)),
@@ -214,7 +214,7 @@ def raw_sweep(source: Source, settings: Settings) -> dg.AssetsDefinition:
                         for landing in landings:
                             cursors.touch(tx, source.name, landing.touched, landing.id)
             with ledger.open().transaction() as tx:
-                touched = cursors.pending_periods(tx, source.name)
+                touched = _in(settings, cursors.pending_periods(tx, source.name))
                 _resolve_errors(tx, source, opened, "")
                 for job_id in opened.values():
                     jobs.end_run(tx, job_id, "", context.run.run_id)
@@ -245,6 +245,12 @@ def _freshness(cron: str | None, settings: Settings) -> dg.FreshnessPolicy | Non
 def _stores(context: dg.AssetExecutionContext) -> tuple[LakeResource, LedgerResource]:
     # The source's resource has to be named by key, and Dagster takes keys or parameters, not both.
     return context.resources.lake, context.resources.ledger
+
+
+def _in(settings: Settings, months: Iterable[str]) -> list[str]:
+    """Those of these months that can be built."""
+    first, last = settings.site.months(datetime.now(UTC))
+    return [month for month in months if first <= month <= last]
 
 
 def _client(context: dg.AssetExecutionContext, source: Source) -> SourceClient:

@@ -81,7 +81,7 @@ def build_definitions(
             *watching_schedules(settings, health, housekeeping),
             *import_schedules(settings, import_folder),
         ],
-        sensors=[routing_sensor([*rebuilds, *deliveries]), failure_sensor(settings)],
+        sensors=[routing_sensor([*rebuilds, *deliveries], settings.site), failure_sensor(settings)],
         resources={**resources, **(resource_overrides or {})},
         executor=dg.in_process_executor,
     )

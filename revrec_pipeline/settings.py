@@ -10,7 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -26,7 +26,7 @@ from pydantic_settings import (
 
 from revrec_pipeline.errors import SettingsError, UsageError
 from revrec_pipeline.mapping import Site, SourceSettings
-from revrec_pipeline.periods import parse_period
+from revrec_pipeline.periods import parse_period, period_of
 from revrec_pipeline.sources import SOURCES
 
 
@@ -45,6 +45,13 @@ class SiteSettings(BaseModel):
     conversion_date: date | None = None
     #: Whom the Dagster UI names as owner of the assets: e-mail addresses or `team:<name>`.
     owners: tuple[str, ...] = ("team:revenue",)
+
+    def months(self, at: datetime) -> tuple[str, str]:
+        """The first and the running month at an instant: the partitions of all assets.
+
+        A change may touch others. What is before them is nobody's; what is later waits its turn.
+        """
+        return self.history_start, period_of(at, self.timezone)
 
     @field_validator("timezone")
     @classmethod

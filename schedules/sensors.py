@@ -8,6 +8,7 @@ delivery exactly once.
 
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -19,6 +20,7 @@ from resources.stores import LedgerResource
 from revrec_pipeline.errors import LedgerBusyError
 from revrec_pipeline.ledger import Ledger, cursors, jobs, outbox
 from revrec_pipeline.model import OWN_SOURCES, Route
+from revrec_pipeline.settings import SiteSettings
 from schedules.jobs import delivery_config, delivery_job_name, rebuild_job_name
 
 ROUTING_SENSOR = "route_batches"
@@ -36,7 +38,7 @@ _UNSUCCESSFUL = [status for status in dg.DagsterRunStatus if status not in _OVER
 
 
 def routing_sensor(
-    targets: Sequence[UnresolvedAssetJobDefinition],
+    targets: Sequence[UnresolvedAssetJobDefinition], site: SiteSettings
 ) -> dg.SensorDefinition:
     """The sensor that seals ended syncs, has touched months rebuilt, and routes READY batches."""
 
@@ -54,7 +56,7 @@ def routing_sensor(
         deadline = time.monotonic() + _BUDGET_SECONDS
         asked, reason = 0, "no sync has ended and no batch is READY"
         try:
-            for request in _requests(context.instance, ledger.open()):
+            for request in _requests(context.instance, ledger.open(), site):
                 asked += 1
                 yield request
                 if time.monotonic() > deadline:
@@ -67,7 +69,9 @@ def routing_sensor(
     return route_batches
 
 
-def _requests(instance: dg.DagsterInstance, ledger: Ledger) -> Iterator[dg.RunRequest]:
+def _requests(
+    instance: dg.DagsterInstance, ledger: Ledger, site: SiteSettings
+) -> Iterator[dg.RunRequest]:
     with ledger.transaction(deadline=_PATIENCE_SECONDS) as tx:
         waiting = jobs.unsealed(tx)
     syncs: dict[str, list[dict[str, Any]]] = {}
@@ -75,7 +79,7 @@ def _requests(instance: dg.DagsterInstance, ledger: Ledger) -> Iterator[dg.RunRe
         syncs.setdefault(job["sync_key"], []).append(job)
     for sync_key, opened in syncs.items():
         if has_ended(instance, sync_key):
-            yield from _settle(instance, ledger, sync_key, opened)
+            yield from _settle(instance, ledger, site, sync_key, opened)
     _release_the_dead(instance, ledger)
     with ledger.transaction(deadline=_PATIENCE_SECONDS) as tx:
         ready = [job for job in outbox.ready_jobs(tx) if job["sealed"]]
@@ -106,7 +110,11 @@ def _release_the_dead(instance: dg.DagsterInstance, ledger: Ledger) -> None:
 
 
 def _settle(
-    instance: dg.DagsterInstance, ledger: Ledger, sync_key: str, opened: Sequence[dict[str, Any]]
+    instance: dg.DagsterInstance,
+    ledger: Ledger,
+    site: SiteSettings,
+    sync_key: str,
+    opened: Sequence[dict[str, Any]],
 ) -> Iterator[dg.RunRequest]:
     """Have the months rebuilt that the sync touched elsewhere; seal it when there are none left.
 
@@ -118,7 +126,7 @@ def _settle(
         held = {}
         # Files have no rebuild job: what people let through of them waits for the next import.
         for source in sorted({job["source"] for job in opened} - set(OWN_SOURCES)):
-            cursors.take(tx, source, sync_key)
+            cursors.take(tx, source, sync_key, site.months(datetime.now(UTC)))
             held[source] = cursors.held(tx, source, sync_key)
     rebuilds = [
         (source, month, f"{sync_key}:{month}:{max(landings)}")

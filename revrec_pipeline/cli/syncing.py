@@ -250,11 +250,12 @@ class _Sync:
         return True
 
     def _rebuild_touched(self) -> None:
+        span = self.runner.settings.site.months(datetime.now(UTC))
         with self.ledger.transaction() as tx:
             if self.dry_run:
-                months = cursors.pending_periods(tx, self.source.name)
+                months = cursors.pending_periods(tx, self.source.name, span)
             else:
-                months = list(cursors.take(tx, self.source.name, self.key))
+                months = list(cursors.take(tx, self.source.name, self.key, span))
         self._rebuild(months)
 
     def _rebuild(self, months: Sequence[str]) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 
 from revrec_pipeline.ledger import Transaction, now
 
+#: For sources of our own, whose months are no partitions.
+ALL_MONTHS = ("0000-01", "9999-12")
+
 
 def position(tx: Transaction, source: str) -> datetime | None:
     """The end of the last window that landed; None before the first."""
@@ -81,20 +84,32 @@ def touch(tx: Transaction, source: str, periods: Iterable[str], landing: str) ->
         )
 
 
-def pending_periods(tx: Transaction, source: str) -> list[str]:
-    """The months with a landing that no sync has taken yet, oldest first."""
+def pending_periods(
+    tx: Transaction, source: str, months: tuple[str, str] = ALL_MONTHS
+) -> list[str]:
+    """The months with a landing that no sync has taken yet, oldest first.
+
+    `months` are the first and last that count: those of the site, for a source of others.
+    """
     found = tx.rows(
         """
         SELECT DISTINCT period FROM touched_period
-        WHERE source = :source AND sync_key IS NULL ORDER BY period
+        WHERE source = :source AND sync_key IS NULL AND period BETWEEN :first AND :last
+        ORDER BY period
         """,
         source=source,
+        first=months[0],
+        last=months[1],
     )
     return [row["period"] for row in found]
 
 
-def take(tx: Transaction, source: str, sync_key: str) -> dict[str, list[str]]:
+def take(
+    tx: Transaction, source: str, sync_key: str, months: tuple[str, str] = ALL_MONTHS
+) -> dict[str, list[str]]:
     """Take every month that no running sync has, for `sync_key`: month → its landings.
+
+    `months` are the first and last that can be built; the others go on waiting.
 
     Months whose sync was sealed without clearing them (the rebuild failed) are taken again. Open
     the sync's jobs before or in the same transaction: a sync without an unsealed job counts as
@@ -103,13 +118,15 @@ def take(tx: Transaction, source: str, sync_key: str) -> dict[str, list[str]]:
     taken = tx.rows(
         """
         UPDATE touched_period SET sync_key = :sync_key
-        WHERE source = :source AND (
+        WHERE source = :source AND period BETWEEN :first AND :last AND (
             sync_key IS NULL OR sync_key NOT IN (SELECT sync_key FROM job WHERE sealed_at IS NULL)
         )
         RETURNING period, landing
         """,
         source=source,
         sync_key=sync_key,
+        first=months[0],
+        last=months[1],
     )
     return _by_month(taken)
 

@@ -212,3 +212,18 @@ def test_a_record_that_was_mended_in_the_source_resolves_its_error(changed: Chan
 
     assert [e["id"] for e in everything if e["status"] == "resolved"] == before
     assert changed.home.json("errors") == [e for e in everything if e["status"] == "open"]
+
+
+def test_a_change_of_a_month_before_the_history_is_landed_and_not_built(
+    sandbox: Commands, tmp_path: Path
+) -> None:
+    """Its month is no partition; Xero's story changes an invoice of 2025-12."""
+    home = Home(tmp_path, sandbox.only("xero"))
+    home.configure(SETTINGS.replace("2025-01", MONTH))
+    home.run("sync", "--from", MONTH, "--to", MONTH)
+    sandbox.command("story")
+    sandbox.command("advance", seconds=3600)
+    said = home.run("sync").stderr
+    (months,) = re.findall(r"months to rebuild: (.+)", said)
+    assert min(months.split(", ")) == MONTH
+    assert home.json("jobs")[0]["status"] == "delivered"

@@ -38,6 +38,19 @@ def test_touched_months_are_pending_until_a_sync_takes_them(ledger: Ledger) -> N
         assert cursors.pending_periods(tx, "salesforce") == ["2026-03"]
 
 
+def test_months_that_cannot_be_built_are_not_taken(ledger: Ledger) -> None:
+    months = ["2019-03", "2026-01", "2026-02", "2099-01"]
+    with ledger.transaction() as tx:
+        cursors.touch(tx, "stripe", months, "a")
+        start(tx, "first")
+        built = ("2026-01", "2026-02")
+        assert cursors.pending_periods(tx, "stripe", built) == ["2026-01", "2026-02"]
+        assert list(cursors.take(tx, "stripe", "first", built)) == ["2026-01", "2026-02"]
+        assert cursors.pending_periods(tx, "stripe") == ["2019-03", "2099-01"]
+        # Time goes on: what was dated into the future has come.
+        assert list(cursors.take(tx, "stripe", "first", ("2026-01", "2099-01"))) == ["2099-01"]
+
+
 def test_what_lands_during_a_rebuild_keeps_waiting(ledger: Ledger) -> None:
     with ledger.transaction() as tx:
         start(tx, "first")

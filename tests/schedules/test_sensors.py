@@ -20,7 +20,7 @@ from postgres import Database
 from assets.context import BACKFILL_TAG, IN_PROCESS_TAG, SYNC_TAG
 from resources.stores import LedgerResource
 from revrec_pipeline.errors import LedgerBusyError
-from revrec_pipeline.ledger import Ledger, Transaction, accounting_periods, jobs, outbox
+from revrec_pipeline.ledger import Ledger, Transaction, accounting_periods, cursors, jobs, outbox
 from revrec_pipeline.model import Route
 
 MONTHS = ("2025-05", "2025-06")
@@ -346,3 +346,15 @@ def test_what_a_killed_delivery_had_claimed_is_delivered_by_the_next_tick(
     pipeline.launch(again)
     (job,) = pipeline.jobs()
     assert job["status"] == "delivered"
+
+
+def test_a_touched_month_outside_of_the_site_is_not_asked_for(pipeline: Pipeline) -> None:
+    """Dagster refuses a key that is no partition, and with it the whole tick, again and again."""
+    pipeline.run("sync_stripe", "2026-05")
+    pipeline.route()
+    with pipeline.ledger.transaction() as tx:
+        cursors.touch(tx, "stripe", ["2019-03", "2026-05", "2099-01"], "landing")
+    pipeline.run("changes_stripe")
+    assert "rebuild_stripe 2026-05" in pipeline.route()
+    with pipeline.ledger.transaction() as tx:
+        assert cursors.pending_periods(tx, "stripe") == ["2019-03", "2099-01"]
