@@ -175,8 +175,10 @@ def has_ended(instance: dg.DagsterInstance, sync_key: str) -> bool:
         tags.append({ROOT_RUN_TAG: name})
     for wanted in tags:
         for run in instance.get_runs(dg.RunsFilter(tags=wanted, statuses=_UNSUCCESSFUL)):
-            if IN_PROCESS_TAG in run.tags and not run.is_finished:
-                instance.report_run_failed(run, "the command that ran this was killed")
+            if IN_PROCESS_TAG in run.tags:
+                # Nor will Dagster try them again, whatever their tags say: it did not launch them.
+                if not run.is_finished:
+                    instance.report_run_failed(run, "the command that ran this was killed")
             elif _goes_on(run, retried=kind != "backfill"):
                 return False
     return True

@@ -12,6 +12,16 @@ from revrec_pipeline.sandbox.server import running, sandbox_env
 pytest_plugins = ["postgres", "pipeline"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests, which say so: at the end they would run alone."""
+
+    def patience(item: pytest.Item) -> float:
+        marker = item.get_closest_marker("timeout")
+        return float(marker.args[0]) if marker else 0.0
+
+    items.sort(key=patience, reverse=True)
+
+
 @dataclass(frozen=True)
 class Sandbox:
     """The running sandbox as tests handle it."""

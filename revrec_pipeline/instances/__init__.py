@@ -7,7 +7,6 @@ elsewhere.
 
 import os
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 
 from revrec_pipeline.errors import SettingsError
@@ -23,7 +22,7 @@ def prepare(settings: Settings) -> None:
         SettingsError: the home cannot be written, or PostgreSQL is half configured.
     """
     home = settings.home / "dagster"
-    text = _configuration(home)
+    text = _configuration()
     try:
         home.mkdir(parents=True, exist_ok=True)
         target = home / "dagster.yaml"
@@ -38,7 +37,7 @@ def prepare(settings: Settings) -> None:
     os.environ["DAGSTER_HOME"] = str(home)
 
 
-def _configuration(home: Path) -> str:
+def _configuration() -> str:
     given = [name for name in _POSTGRES if os.environ.get(name)]
     if given and len(given) < len(_POSTGRES):
         missing = next(name for name in _POSTGRES if name not in given)
@@ -51,4 +50,4 @@ def _configuration(home: Path) -> str:
     own, common = (
         (folder / name).read_text(encoding="utf-8") for name in (f"{kind}.yaml", "common.yaml")
     )
-    return Template(own + common).substitute(DAGSTER_PG_PORT=port, DAGSTER_HOME=home)
+    return Template(own + common).substitute(DAGSTER_PG_PORT=port)

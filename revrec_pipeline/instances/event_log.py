@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Self
 
+from dagster import StringSource
+from dagster._config.config_schema import UserConfigSchema
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
     INDEX_SHARD_NAME,
     SqliteEventLogStorage,
@@ -33,11 +35,16 @@ class EventLog(SqliteEventLogStorage):
         super().__init__(base_dir, inst_data)
 
     @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """`DAGSTER_HOME`; the files lie where Dagster's own class has them."""
+        return {"home": StringSource}
+
+    @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> Self:
         """What Dagster calls with the block of `dagster.yaml`."""
-        return cls(inst_data=inst_data, **config_value)
+        return cls(str(Path(config_value["home"], "history", "runs")), inst_data)
 
     def _open(self) -> sqlite3.Connection:
         return sqlite3.connect(

@@ -761,7 +761,7 @@ def state(lake: Lake) -> list[dict[str, Any]]:
     """All rows of the months, of each record type, but for where they came from."""
     settings, site = HubspotSettings(**EVERYTHING), Site(ZONE, "USD", None)
     found = []
-    for record_type in RecordType:
+    for record_type in SOURCE.record_types(settings):
         for month in MONTHS:
             built = canonical.build(lake, SOURCE, record_type, month, settings, site)
             assert built.lost == ()

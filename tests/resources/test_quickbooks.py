@@ -432,11 +432,11 @@ def test_a_capture_that_is_full_for_one_kind_is_said_tap_quickbooks_80(
 def test_a_throttle_in_any_form_is_waited_out_quickbooks_ruby_338_python_quickbooks_83(
     books: Harness, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    books.sandbox.fault("quickbooks", kind, path=QUERY, times=6)
+    books.sandbox.fault("quickbooks", kind, path=QUERY, times=4)
     with caplog.at_level(logging.WARNING, "resources.rest"):
         assert len(ids(books.listing("2026-03"))) == 4
     # What is in flight beside the first one may be refused as well, but it waits with it.
-    assert 3 <= len(books.naps) <= 6
+    assert 1 <= len(books.naps) <= 4
     assert set(books.naps) == {60.0}
     assert "ThrottleExceeded" in caplog.records[0].getMessage()
 

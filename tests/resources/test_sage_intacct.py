@@ -288,7 +288,8 @@ def test_a_session_that_ends_in_the_middle_is_renewed_once(intacct: Harness) -> 
     intacct.command("expire_sessions")
     before = intacct.asked
     assert ids(intacct.listing("2026-01")) == expected
-    assert intacct.asked == before + 3 + 2  # one refusal, one log-in
+    # One log-in; both requests that may be in flight can be refused.
+    assert before + 3 + 2 <= intacct.asked <= before + 3 + 3
     assert intacct.naps == []
 
 

@@ -665,14 +665,14 @@ def test_too_many_requests_at_a_time_back_off_and_go_on(
 ) -> None:
     sandbox.fault("salesforce", "concurrent", path=f"{_V}/queryAll", times=3)
     assert len(list(connect().listing(_MONTH))) == 2
-    assert len(naps) == 3
-    assert naps[0] < naps[1] < naps[2]
+    assert 1 <= len(naps) <= 3  # what is in flight together waits together
+    assert naps[0] < 1
 
 
 def test_too_many_requests_for_too_long_is_a_retryable_limit(
     connect: Callable[..., SalesforceClient], sandbox: Sandbox
 ) -> None:
-    sandbox.fault("salesforce", "concurrent", path=f"{_V}/queryAll", times=9)
+    sandbox.fault("salesforce", "concurrent", path=f"{_V}/queryAll", times=40)
     with pytest.raises(SourceLimitError) as caught:
         list(connect().listing(_MONTH))
     assert caught.value.retryable is True
