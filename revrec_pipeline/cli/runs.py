@@ -5,11 +5,13 @@ daemon's routing sensor, or the next sync, finishes what was left: months that w
 READY batches are delivered.
 """
 
+import os
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import dagster as dg
@@ -69,14 +71,16 @@ class Runner:
 
         Raises:
             RunFailedError: with the words of the step that failed.
+            KeyboardInterrupt: Ctrl-C was pressed, or the process was told to end.
         """
-        result = self.definitions.resolve_job_def(job).execute_in_process(
-            instance=self.instance,
-            partition_key=month,
-            tags={**tags, TRIGGER_TAG: TRIGGER, IN_PROCESS_TAG: self.here},
-            run_config={**_QUIET, **(config or {})},
-            raise_on_error=False,
-        )
+        with _interruptible():
+            result = self.definitions.resolve_job_def(job).execute_in_process(
+                instance=self.instance,
+                partition_key=month,
+                tags={**tags, TRIGGER_TAG: TRIGGER, IN_PROCESS_TAG: self.here},
+                run_config={**_QUIET, **(config or {})},
+                raise_on_error=False,
+            )
         if not result.success:
             raise _failure(result)
         return {
@@ -125,6 +129,24 @@ class Runner:
         """Whether a command of this home ran this run in its own process."""
         run = self.instance.get_run_by_id(run_id)
         return run is not None and run.tags.get(IN_PROCESS_TAG) == self.here
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Raise at the end what Dagster swallows: an interrupt is a failed step to it, or nothing."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield
+        with suppress(BlockingIOError):  # nothing came
+            if {signal.SIGINT, signal.SIGTERM}.intersection(os.read(reading, 64)):
+                raise KeyboardInterrupt
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reading)
+        os.close(writing)
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> RunFailedError:

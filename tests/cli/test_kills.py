@@ -1,7 +1,9 @@
 """`kill -9` of a sync at any moment, then a sync: as if nothing had happened."""
 
+import json
 import random
 import select
+import signal
 import time
 from collections import Counter
 from decimal import Decimal
@@ -50,6 +52,26 @@ def test_a_sync_that_is_killed_while_it_pulls_does_not_keep_the_next_one_from_th
     home.run("sync", "stripe", *ONE_MONTH)
     (killed, done) = reversed(home.json("jobs"))
     assert (killed["status"], done["status"]) == ("failed", "delivered")
+    assert home.left_behind() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sync_ends_at_once_and_the_next_one_goes_on(
+    home: Home, sandbox: Commands, number: signal.Signals
+) -> None:
+    """Dagster takes an interrupt for a failed step; the months after it were pulled as well."""
+    process = home.start("sync", "stripe", "--from", "2025-01", "--to", MONTH)
+    while sandbox.requests("stripe").get("/v1/invoices", 0) < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert stderr.splitlines()[-1].startswith("error: interrupted; the next run continues")
+    broken = json.loads(home.run("broken", "--json", code=1).stdout)
+    waiting = [row["period"] for row in broken if row["what"] == "not listed"]
+    assert waiting[-1] == MONTH
+    assert len(waiting) > 10
     assert home.left_behind() == []
 
 
