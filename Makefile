@@ -10,7 +10,7 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types check bench lock clean
+.PHONY: help setup demo test kills lint types check bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -32,6 +32,9 @@ demo: setup ## Run the main job from nothing: sandbox, sync, conversion file, li
 
 test: setup ## Pass the tests
 	@$(BIN)/python -m pytest
+
+kills: setup ## Kill syncs of all sources a hundred times; compare with an undisturbed home
+	@$(BIN)/python -m pytest -n 0 tests/sync_kills.py
 
 lint: setup ## Check style
 	@$(BIN)/ruff check .

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 _PROGRAM = r"""
@@ -134,10 +134,13 @@ class Forks:
             return None
         return int(self._line().removeprefix("ended "))
 
-    def kill(self, child: int) -> None:
-        """`kill -9`."""
-        os.kill(child, signal.SIGKILL)
-        assert self.ended(within=30) == -signal.SIGKILL
+    def kill(self, child: int) -> bool:
+        """`kill -9`; false if the child was quicker and ended by itself."""
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        code = self.ended(within=30)
+        assert code is not None
+        return code == -signal.SIGKILL
 
     def _line(self) -> str:
         assert self.process.stdout
