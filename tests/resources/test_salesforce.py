@@ -660,19 +660,28 @@ def test_a_daily_limit_ends_the_run_at_once(
     assert sandbox.requests("salesforce")[f"{_V}/queryAll"] <= 2  # both counts are asked at once
 
 
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No two requests at once: of several that meet a limit, only one waits (test_traffic)."""
+    for module in ("salesforce", "salesforce_records"):
+        monkeypatch.setattr(f"resources.{module}.CONCURRENCY", 1)
+
+
+@pytest.mark.usefixtures("one_by_one")
 def test_too_many_requests_at_a_time_back_off_and_go_on(
     connect: Callable[..., SalesforceClient], sandbox: Sandbox, naps: Naps
 ) -> None:
     sandbox.fault("salesforce", "concurrent", path=f"{_V}/queryAll", times=3)
     assert len(list(connect().listing(_MONTH))) == 2
-    assert 1 <= len(naps) <= 3  # what is in flight together waits together
-    assert naps[0] < 1
+    assert len(naps) == 3
+    assert naps[0] < naps[1] < naps[2]
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_too_many_requests_for_too_long_is_a_retryable_limit(
     connect: Callable[..., SalesforceClient], sandbox: Sandbox
 ) -> None:
-    sandbox.fault("salesforce", "concurrent", path=f"{_V}/queryAll", times=40)
+    sandbox.fault("salesforce", "concurrent", path=f"{_V}/queryAll", times=9)
     with pytest.raises(SourceLimitError) as caught:
         list(connect().listing(_MONTH))
     assert caught.value.retryable is True
