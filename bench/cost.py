@@ -8,27 +8,17 @@ hundred of every month, or the newest hundredth.
 """
 
 import json
-import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from bench.ours import SETTINGS
+from bench.ours import make_home
 
 
 def main(origin: str, folder: str, newest: str) -> None:
     """Sync a fresh home below `folder` again and again."""
-    home = Path(folder, "home")
-    home.mkdir(parents=True)
-    (home / "revrec.toml").write_text(SETTINGS)
-    os.environ |= {
-        "REVREC_HOME": str(home),
-        "REVREC_CONFIG": str(home / "revrec.toml"),
-        "STRIPE_API_KEY": "sk_test_bench",
-        "STRIPE_API_URL": origin,
-    }
+    make_home(origin, folder)
     from revrec_pipeline.cli.home import open_home
     from revrec_pipeline.cli.progress import progress
     from revrec_pipeline.cli.runs import Runner

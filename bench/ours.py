@@ -20,8 +20,8 @@ requests_per_second = 100000
 """
 
 
-def main(origin: str, folder: str, how: str) -> None:
-    """Sync four months into a fresh home below `folder`."""
+def make_home(origin: str, folder: str) -> None:
+    """Make a fresh home below `folder` and point this process and its Stripe at it."""
     home = Path(folder, "home")
     home.mkdir(parents=True)
     (home / "revrec.toml").write_text(SETTINGS)
@@ -31,6 +31,11 @@ def main(origin: str, folder: str, how: str) -> None:
         "STRIPE_API_KEY": "sk_test_bench",
         "STRIPE_API_URL": origin,
     }
+
+
+def main(origin: str, folder: str, how: str) -> None:
+    """Sync four months into a fresh home below `folder`."""
+    make_home(origin, folder)
     # Imports are not counted for any contestant.
     from revrec_pipeline.cli.home import open_home
     from revrec_pipeline.periods import period_range
