@@ -8,7 +8,7 @@ Everything is SQL over the delivered batches; nothing here changes what is deliv
 fit is a warning in the ledger, stage sync, until a later delivery shows that it is gone.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from revrec_pipeline import batch_files
 from revrec_pipeline.assignment import assign
 from revrec_pipeline.canonical import ERRORS
 from revrec_pipeline.codes import CODES
@@ -150,47 +151,37 @@ def _matched(
         db.register("listed_matches", pa.Table.from_pylist(listed, schema=_MATCHES))
         db.execute(
             "CREATE TABLE delivered AS SELECT record_type, document_id, "
-            f"{_literal(lake.root)} || '/' || path || '/rows.parquet' AS filename "
-            "FROM delivered_documents"
+            f"{_literal(lake.root)} || '/' || path AS folder FROM delivered_documents"
         )
         db.execute("CREATE TABLE approved AS FROM listed_matches")
-        files = [
-            file
-            for (file,) in db.execute(
-                "SELECT DISTINCT filename FROM delivered ORDER BY ALL"
-            ).fetchall()
-        ]
         for kind, schema, name in (
             (RecordType.SALES, ORDER_LINE, "order_line"),
             (RecordType.INVOICES, BILLING_LINE, "billing_line"),
             (RecordType.DELIVERIES, DELIVERY_LINE, "delivery_line"),
         ):
-            # A month that is gone from the lake has nothing to compare; its delivery stands.
-            there = [file for file in files if f"/{kind}/" in file and Path(file).is_file()]
-            _open(db, kind, schema, name, there)
+            _open(db, lake, kind, schema, name)
         db.execute(_ORDERS_AND_INVOICES)
         yield db
 
 
 def _open(
-    db: duckdb.DuckDBPyConnection,
-    kind: RecordType,
-    schema: pa.Schema,
-    name: str,
-    files: Sequence[str],
+    db: duckdb.DuckDBPyConnection, lake: Lake, kind: RecordType, schema: pa.Schema, name: str
 ) -> None:
     """The delivered lines of a record type."""
-    if not files:
+    sent = f"(SELECT folder, document_id FROM delivered WHERE record_type = '{kind}')"
+    folders = db.execute(f"SELECT DISTINCT folder FROM {sent} ORDER BY ALL").fetchall()
+    # A month that is gone from the lake has nothing to compare; its delivery stands.
+    there = [Path(folder) for (folder,) in folders if batch_files.is_there(lake.root, Path(folder))]
+    if not there:
         db.register(f"no_{name}", schema.empty_table())
         db.execute(f"CREATE VIEW {name} AS FROM no_{name}")
         return
-    listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    alone = batch_files.complete_without_base(db, lake.root, there, sent)
     db.execute(
         f"""
-        CREATE VIEW {name} AS SELECT rows.* FROM
-            read_parquet([{listed}], filename = true, union_by_name = true) AS rows
-        SEMI JOIN (FROM delivered WHERE record_type = '{kind}') AS sent
-            ON sent.document_id = rows.document_id AND sent.filename = rows.filename
+        CREATE VIEW {name} AS SELECT rows.* EXCLUDE (folder)
+        FROM {batch_files.table(lake.root, there, "rows", alone=alone)} AS rows
+        SEMI JOIN {sent} AS sent USING (folder, document_id)
         WHERE excluded_by IS NULL
         """
     )

@@ -1,32 +1,35 @@
 """One month of one source and record type: from raw landings to a checked batch in the lake.
 
 A pure function of the lake's landings, the settings and what people let through: no clock, no
-network, no ledger. Here it is decided which version of a document counts (the version guard) and
-which documents are held back. What a vendor's fields mean is in `mapping`, what recorded customers
-and products add in `references`, what a row must satisfy in `checks`, what must tie in `controls`,
-what becomes of the batch in `delivery`.
+network, no ledger. Here it is decided which documents are held back. Which version of a document
+counts is in `versions`, what a vendor's fields mean in `mapping`, what recorded customers and
+products add in `references`, what a row must satisfy in `checks`, what must tie in `controls`, what
+becomes of the batch in `delivery`.
 
-    canonical/<source>/<record type>/<2026-01>/<hash>/rows.parquet    all rows, also excluded ones
-                                                     /held.parquet    documents that an error holds
-                                                     /errors.parquet  the failures: see ERRORS
-                                                     /documents.parquet  see `controls.STORED`
+    canonical/<source>/<record type>/<2026-01>/<hash>/…    see `batch_files`
+
+A month that was built before is built again of what changed since then, where each document's rows
+come from its own pages alone (`Source.apart`), and whole where not.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from hashlib import file_digest
+from functools import cache
+from hashlib import file_digest, sha256
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from revrec_pipeline import checks, controls, references
+from revrec_pipeline import batch_files, batch_rows, checks, controls, references, versions
+from revrec_pipeline.batch_files import Recipe
 from revrec_pipeline.codes import CONTROL_DIFFERENCE
 from revrec_pipeline.controls import Damage
 from revrec_pipeline.engine import engine
 from revrec_pipeline.errors import LakeError
-from revrec_pipeline.lake import Lake, Landing, newest_listings
+from revrec_pipeline.lake import CHANGES, Lake, Landing
 from revrec_pipeline.ledger.sync_errors import Waiver
 from revrec_pipeline.mapping import Site, Source, SourceSettings
 from revrec_pipeline.model import (
@@ -54,6 +57,11 @@ TOTALS = pa.schema(
     ]
 )
 _PREVIEW_ROWS = 10
+#: Of a batch's documents, how many may have changed since for it to be built upon. More, and each
+#: sync would build nearly all that changed since again.
+_CHANGED_AT_MOST = 0.125
+#: A batch's folder and recipe, to build upon.
+_Base: TypeAlias = tuple[Path, Recipe]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,131 +104,237 @@ def build(
     Raises:
         LakeError: the month was pulled under settings that asked for less than these do.
     """
-    source = source.under(settings)
-    known = lake.landings(source.name)
-    landings = relevant(known, period)
-    with lake.reading(), lake.scratch() as folder, engine(folder / "spill") as db:
-        _choose_versions(db, lake, known, landings, period)
-        used = _open_pages(db, lake, source, landings, period)
-        damaged = controls.damaged(lake, used, source.objects)
-        source.rows(db, record_type, settings, site)
+    month = _Month(lake, source.under(settings), record_type, period, settings, site, waived)
+    base = month.base()
+    built = month.build(base) if base else None
+    return built or month.build_whole()
+
+
+@dataclass(frozen=True, slots=True)
+class _Month:
+    """What a month is built from."""
+
+    lake: Lake
+    source: Source
+    record_type: RecordType
+    period: str
+    settings: SourceSettings
+    site: Site
+    waived: Sequence[Waiver]
+
+    @property
+    def folder(self) -> Path:
+        """Where the month's batches are, below the lake's root."""
+        return Path("canonical", self.source.name, self.record_type, self.period)
+
+    def base(self) -> _Base | None:
+        """The newest batch of the month that only documents of changes since then may differ from.
+
+        There is none after a listing, for what it lacks is gone; nor when nothing has landed since:
+        who builds the month again then wants to see it built.
+        """
+        if self.source.apart is None or self.record_type not in self.source.apart(self.settings):
+            return None
+        known = self.lake.landings(self.source.name)
+        made_with = self.made_with()
+        best: _Base | None = None
+        for folder, recipe in batch_files.whole(self.lake.root / self.folder):
+            since = [landing for landing in known if landing.id > recipe.newest_landing]
+            fits = (
+                recipe.made_with == made_with
+                and recipe.landings == _digest_of(known, recipe.newest_landing)
+                and since
+                and all(landing.window == CHANGES for landing in since)
+            )
+            if fits and (best is None or best[1].newest_landing < recipe.newest_landing):
+                best = folder, recipe
+        return best
+
+    def made_with(self) -> str:
+        """Everything beside the source's landings that decides what the month becomes."""
+        parts = (
+            _code(),
+            duckdb.__version__,
+            f"{self.source.rows.__module__}.{self.source.rows.__qualname__}",
+            self.settings.model_dump_json(),
+            repr(self.site),
+            *sorted(map(repr, self.waived)),
+            *references.landings(self.lake),
+        )
+        return sha256("\n".join(parts).encode()).hexdigest()
+
+    def build_whole(self) -> Built:
+        """Build all documents of the month."""
+        built = self.build(None)
+        assert built  # noqa: S101 - what is built upon nothing is never built again
+        return built
+
+    def build(self, base: _Base | None) -> Built | None:
+        """Build the month: with a base, of what changed since. None: build it whole instead."""
+        lake, record_type = self.lake, self.record_type
+        known = lake.landings(self.source.name)
+        landings = versions.relevant(known, self.period)
+        with lake.reading(), lake.scratch() as folder, engine(folder / "spill") as db:
+            batch = folder / "batch"
+            batch.mkdir()
+            if base is None:
+                versions.choose(db, lake, known, landings, self.period)
+            elif not self._choose_changed(db, base, known, landings):
+                return None
+            used = _open_pages(db, lake, self.source, landings, self.period)
+            damaged = controls.damaged(lake, used, self.source.objects)
+            self._map(db, batch / "rows.parquet")
+            _check(db, record_type)
+            self._write(db, batch, damaged)
+            lost = self._lost(db)
+            if not lost and not damaged:
+                self._recipe(known, base).write(batch)
+            elif base:  # the whole month tells what is wrong
+                return None
+            content_hash = self._content_hash(db, batch / "rows.parquet", base)
+            path = self.folder / content_hash[:16]
+            built = Built(
+                path=path,
+                content_hash=content_hash,
+                **_of_whole_month(db, lake, batch),
+                preview=db.sql(
+                    f"SELECT {_columns(record_type)} FROM stored WHERE excluded_by IS NULL "
+                    f"LIMIT {_PREVIEW_ROWS}"
+                ).to_arrow_table(),
+                lost=lost,
+                damaged=tuple(damaged),
+                landings=tuple(landing.id for landing in landings),
+            )
+            lake.publish(batch, path)
+        return built
+
+    def _choose_changed(
+        self,
+        db: duckdb.DuckDBPyConnection,
+        base: _Base,
+        known: list[Landing],
+        landings: list[Landing],
+    ) -> bool:
+        """Create `current` and `dropped`; False if too much has changed since the base."""
+        folder, recipe = base
+        changed = versions.choose_changed(
+            db,
+            self.lake,
+            known,
+            landings,
+            self.period,
+            base=folder,
+            since=recipe.newest_landing,
+            objects=self.source.feeding(self.record_type),
+        )
+        documents = pq.read_metadata(folder / "current.parquet").num_rows
+        return bool(changed <= documents * _CHANGED_AT_MOST)
+
+    def _lost(self, db: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
+        objects = self.source.feeding(self.record_type)
+        return tuple(id_ for (id_,) in db.execute(_LOST, {"objects": objects}).fetchall())
+
+    def _content_hash(self, db: duckdb.DuckDBPyConnection, rows: Path, base: _Base | None) -> str:
+        with rows.open("rb") as content:
+            digest = file_digest(content, "sha256")
+        for each in self.waived:  # the same rows, of which others may go out
+            digest.update(repr(each).encode())
+        if base:
+            dropped = db.execute("SELECT id FROM dropped ORDER BY ALL").fetchall()
+            digest.update(repr((base[0].name, dropped)).encode())
+        return digest.hexdigest()
+
+    def _recipe(self, known: list[Landing], base: _Base | None) -> Recipe:
+        newest = known[-1].id if known else ""
+        return Recipe(
+            self.made_with(),
+            newest,
+            _digest_of(known, newest),
+            str(base[0].relative_to(self.lake.root)) if base else None,
+        )
+
+    def _map(self, db: duckdb.DuckDBPyConnection, file: Path) -> None:
+        """Write the rows of `current`, and create `stored`, which reads them."""
+        record_type = self.record_type
+        self.source.rows(db, record_type, self.settings, self.site)
+        _waive(db, self.waived)
+        given = _with_defaults(db, self.site)
+        given = references.filled(db, self.lake, record_type, self.site.home_currency, given)
         found = db.sql("SELECT * FROM rows LIMIT 0").to_arrow_table().schema
         if differences := checks.structure_differences(record_type, found):
-            raise TypeError(f"mapping {source.name}, {record_type}: {'; '.join(differences)}")
-        batch = folder / "batch"
-        batch.mkdir()
-        rows = batch / "rows.parquet"
-        columns = ", ".join(CANONICAL[record_type].names)
-        _waive(db, waived)
-        given = _with_defaults(db, site)
-        given = references.filled(db, lake, record_type, site.home_currency, given)
+            raise TypeError(f"mapping {self.source.name}, {record_type}: {'; '.join(differences)}")
         db.execute(
-            f"COPY (SELECT {columns} FROM {given}) TO '{rows}' "
+            f"COPY (SELECT {_columns(record_type)} FROM {given}) TO '{file}' "
             "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 50000)"
         )
         db.execute(
             f"CREATE VIEW stored AS SELECT *{without_amount(record_type)}, "
-            "file_row_number AS position "
-            f"FROM read_parquet('{rows}', file_row_number = true)"
+            f"file_row_number AS position FROM read_parquet('{file}', file_row_number = true)"
         )
-        _check(db, record_type)
-        errors, totals = db.sql(_ERRORS).to_arrow_table(), db.sql(_TOTALS).to_arrow_table()
-        errors = pa.concat_tables(
-            [errors.cast(ERRORS), _damage(source, record_type, period, damaged)]
-        )
-        pq.write_table(
-            db.sql("SELECT document_id FROM held").to_arrow_table(), batch / "held.parquet"
-        )
-        pq.write_table(errors, batch / "errors.parquet")
-        db.execute(
-            f"COPY ({controls.STORED.format(rows='stored', held='held')}) TO "
-            f"'{batch / controls.DOCUMENTS}' (FORMAT parquet)"
-        )
-        with rows.open("rb") as content:
-            digest = file_digest(content, "sha256")
-        for each in waived:  # the same rows, of which others may go out
-            digest.update(repr(each).encode())
-        content_hash = digest.hexdigest()
-        path = Path("canonical", source.name, record_type, period, content_hash[:16])
-        built = Built(
-            path=path,
-            content_hash=content_hash,
-            totals=totals.cast(TOTALS),
-            errors=errors,
-            preview=db.sql(
-                f"SELECT {columns} FROM stored WHERE excluded_by IS NULL LIMIT {_PREVIEW_ROWS}"
-            ).to_arrow_table(),
-            failed_rows=dict(db.execute(_FAILED_ROWS).fetchall()),
-            lost=tuple(
-                id_
-                for (id_,) in db.execute(_LOST, {"objects": source.feeding(record_type)}).fetchall()
-            ),
-            damaged=tuple(damaged),
-            landings=tuple(landing.id for landing in landings),
-        )
-        lake.publish(batch, path)
-    return built
+
+    def _write(self, db: duckdb.DuckDBPyConnection, batch: Path, damaged: Sequence[Damage]) -> None:
+        """Write what was found of the rows beside them."""
+        errors = db.sql(_ERRORS).to_arrow_table().cast(ERRORS)
+        damages = _damage(self.source, self.record_type, self.period, damaged)
+        pq.write_table(pa.concat_tables([errors, damages]), batch / "errors.parquet")
+        for name, content in (
+            ("held", "FROM held"),
+            ("failed", _FAILED),
+            ("totals", _TOTALS),
+            ("outgoing", batch_rows.outgoing(self.record_type, "stored", "held")),
+            ("current", "FROM current"),
+            ("dropped", "FROM dropped"),
+        ):
+            db.execute(f"COPY ({content}) TO '{batch / name}.parquet' (FORMAT parquet)")
 
 
-def relevant(landings: list[Landing], period: str) -> list[Landing]:
-    """The landings that must be asked which documents the month has, and in which version.
-
-    Of the full listings of a window only the newest counts: what is gone from it is gone. A landing
-    that touched the month may have brought an old version of a document whose newer one, in another
-    month, had landed before; so the months that it touched beside this one are asked, too. And one
-    that brought documents of the month as they were before has their newest versions.
-    """
-    newest = newest_listings(landings)
-    counting = [
-        landing for landing in landings if newest.get(landing.window, landing.id) == landing.id
-    ]
-    months = {landing.id: {*landing.touched, *landing.periods} for landing in counting}
-    linked = {month for asked in months.values() if period in asked for month in asked}
-    return [landing for landing in counting if linked & months[landing.id]]
+def _columns(record_type: RecordType) -> str:
+    return ", ".join(CANONICAL[record_type].names)
 
 
-def _choose_versions(
-    db: duckdb.DuckDBPyConnection,
-    lake: Lake,
-    known: list[Landing],
-    landings: list[Landing],
-    period: str,
-) -> None:
-    """Create `current`: for each document of the month, the version that counts and where it is.
-
-    The newest version by the source's own stamp wins, and of equal ones the newest landing. A
-    change that landed before the newest full listing of its window is not asked any more: a
-    document that the listing lacks has been deleted since.
-    """
-    db.execute("CREATE TABLE listing (window_name VARCHAR, landing VARCHAR)")
-    lake.keys(landings)  # read below, once all of them are known to be whole
-    listings = list(newest_listings(known).items())
-    if listings:
-        db.executemany("INSERT INTO listing VALUES (?, ?)", listings)
-    db.execute(
-        f"""
-        CREATE TABLE current AS
-        WITH versions AS (
-            SELECT object, id, version, period, keys.landing, page
-            FROM {_read_all(lake, landings, "keys", _NO_KEYS)} AS keys
-            LEFT JOIN listing AS newest ON newest.window_name = keys."window"
-            WHERE newest.landing IS NULL OR keys.landing >= newest.landing
-        ), winners AS (
-            SELECT object, id, max(row(version, landing, page, period)) AS winner
-            FROM versions GROUP BY object, id
+def _of_whole_month(db: duckdb.DuckDBPyConnection, lake: Lake, batch: Path) -> dict[str, Any]:
+    """What `Built` has of all documents, those of the base included."""
+    errors, totals, failed = (
+        batch_files.table(lake.root, [batch], name, document=document)
+        for name, document in (
+            ("errors", "record_id"),
+            ("totals", "document_id"),
+            ("failed", "document_id"),
         )
-        SELECT object, id, winner[1] AS version, winner[2] AS landing, winner[3] AS page
-        FROM winners WHERE winner[4] = $period
-        """,
-        {"period": period},
     )
+    return {
+        "errors": db.sql(
+            f"SELECT * EXCLUDE (folder) FROM {errors} ORDER BY record_id, line_id, code, field"
+        )
+        .to_arrow_table()
+        .cast(ERRORS),
+        "totals": db.sql(_SUMMED.format(totals=totals)).to_arrow_table().cast(TOTALS),
+        "failed_rows": dict(
+            db.execute(
+                f"SELECT check_name, sum(rows)::BIGINT FROM {failed} GROUP BY ALL"
+            ).fetchall()
+        ),
+    }
 
 
-_NO_KEYS = (
-    "(SELECT NULL::VARCHAR AS object, NULL::INTEGER AS page, NULL::VARCHAR AS id, "
-    'NULL::VARCHAR AS version, NULL::VARCHAR AS period, NULL::VARCHAR AS "window", '
-    "NULL::VARCHAR AS landing WHERE false)"
-)
+@cache
+def _code() -> str:
+    """A hash of all that maps and checks: a batch that other code built is no base."""
+    package = Path(__file__).parent
+    digest = sha256()
+    for file in sorted(package.rglob("*")):
+        inner = file.relative_to(package)
+        if file.suffix in (".py", ".toml", ".json") and inner.parts[0] not in ("sandbox", "cli"):
+            digest.update(f"{inner}".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _digest_of(known: list[Landing], newest: str) -> str:
+    """A hash of the ids of the landings up to the newest one that a batch knew."""
+    ids = [landing.id for landing in known if landing.id <= newest]
+    return sha256("\n".join(ids).encode()).hexdigest()
+
+
 _NO_PAGES = (
     "(SELECT NULL::VARCHAR AS landing, NULL::INTEGER AS page, NULL::VARCHAR AS parent, "
     "NULL::VARCHAR AS format, NULL::VARCHAR AS request, NULL::VARCHAR AS body WHERE false)"
@@ -250,24 +364,9 @@ def _open_pages(
             )
         db.execute(
             f"CREATE VIEW raw_{name} AS SELECT landing, page, parent, format, request, body "
-            f"FROM {_read_all(lake, used, name, _NO_PAGES)}"
+            f"FROM {versions.read_all(lake, used, name, _NO_PAGES)}"
         )
     return used
-
-
-def _read_all(lake: Lake, landings: list[Landing], name: str, nothing: str) -> str:
-    """A table expression over the same file of several landings, with the landing's id."""
-    if not landings:
-        return nothing
-    files = ", ".join(
-        _literal(lake.root / landing.folder / f"{name}.parquet") for landing in landings
-    )
-    pages = f"read_parquet([{files}], filename = true)"
-    return f"(SELECT *, parse_path(filename)[-2] AS landing FROM {pages})"
-
-
-def _literal(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _waive(db: duckdb.DuckDBPyConnection, waived: Sequence[Waiver]) -> None:
@@ -408,8 +507,10 @@ def _tell_bad_cells(db: duckdb.DuckDBPyConnection) -> None:
 
 #: The failures that no person let through.
 _COUNTING = "(FROM failed ANTI JOIN waived USING (position, field, code)) AS counting"
-_FAILED_ROWS = f"""
-SELECT check_name, count(DISTINCT position) FROM {_COUNTING} JOIN code USING (code) GROUP BY ALL
+#: How many rows of each document fail an asset check.
+_FAILED = f"""
+SELECT document_id, check_name, count(DISTINCT position) AS rows
+FROM {_COUNTING} JOIN code USING (code) JOIN stored USING (position) GROUP BY ALL ORDER BY ALL
 """
 # A row of a file is found by its place there, every other one by its document.
 _PLACE = f"""
@@ -437,12 +538,11 @@ LEFT JOIN told ON told.position = failed.position AND told.field = failed.field
     AND told.code = failed.code
 LEFT JOIN waived ON waived.position = failed.position AND waived.field = failed.field
     AND waived.code = failed.code
-ORDER BY record_id, line_id, failed.code, field
 """
 _TOTALS = f"""
 WITH named AS (
-    SELECT coalesce(currency, 'XXX') AS currency, coalesce(amount, 0) AS amount, excluded_by,
-        CASE WHEN held.document_id IS NOT NULL AND excluded_by IS NULL
+    SELECT document_id, coalesce(currency, 'XXX') AS currency, coalesce(amount, 0) AS amount,
+        excluded_by, CASE WHEN held.document_id IS NOT NULL AND excluded_by IS NULL
              THEN coalesce(worst.code, 'order_held') END AS flagged_by
     FROM stored
     LEFT JOIN held USING (document_id)
@@ -451,14 +551,21 @@ WITH named AS (
         WHERE severity = 'error' GROUP BY position
     ) AS worst USING (position)
 )
-SELECT bucket, rule, currency, count(*) AS rows, sum(amount)::DECIMAL(18, 4) AS amount FROM (
-    SELECT 'source' AS bucket, '' AS rule, currency, amount FROM named
-    UNION ALL SELECT 'excluded', excluded_by, currency, amount FROM named
+SELECT document_id, bucket, rule, currency, count(*) AS rows,
+    sum(amount)::DECIMAL(18, 4) AS amount
+FROM (
+    SELECT document_id, 'source' AS bucket, '' AS rule, currency, amount FROM named
+    UNION ALL SELECT document_id, 'excluded', excluded_by, currency, amount FROM named
         WHERE excluded_by IS NOT NULL
-    UNION ALL SELECT 'flagged', flagged_by, currency, amount FROM named
+    UNION ALL SELECT document_id, 'flagged', flagged_by, currency, amount FROM named
         WHERE flagged_by IS NOT NULL
-    UNION ALL SELECT 'own_total', rule, currency, amount FROM ({controls.OWN_TOTALS})
+    UNION ALL SELECT document_id, 'own_total', rule, currency, amount
+        FROM ({controls.OWN_TOTALS})
 ) GROUP BY ALL ORDER BY ALL
+"""
+_SUMMED = """
+SELECT bucket, rule, currency, sum(rows)::BIGINT AS rows, sum(amount)::DECIMAL(18, 4) AS amount
+FROM {totals} GROUP BY ALL ORDER BY ALL
 """
 _LOST = """
 SELECT id FROM current

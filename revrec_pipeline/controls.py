@@ -23,10 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from revrec_pipeline.lake import Lake, Landing
-from revrec_pipeline.model import RecordType, without_amount
 
-#: The file beside a batch's rows that says what they were when they were stored.
-DOCUMENTS = "documents.parquet"
 # As many as a row group of the lake has: a larger batch would hold more bodies at a time.
 _PAGES_AT_A_TIME = 4
 
@@ -113,13 +110,11 @@ def _documents(
 
 def compare(db: duckdb.DuckDBPyConnection) -> None:
     """Create `compared`, empty where the mapping knows no totals of documents."""
-    has = "SELECT count(*) FROM duckdb_views() WHERE view_name = 'document_total'"
-    if not db.execute(has).fetchall()[0][0]:
-        db.execute(
-            "CREATE VIEW document_total AS SELECT NULL::VARCHAR AS document_id, "
-            "NULL::BIGINT AS lines, NULL::DECIMAL(18, 4) AS amount, []::VARCHAR[] AS outside "
-            "WHERE false"
-        )
+    db.execute(
+        "CREATE VIEW IF NOT EXISTS document_total AS SELECT NULL::VARCHAR AS document_id, "
+        "NULL::BIGINT AS lines, NULL::DECIMAL(18, 4) AS amount, []::VARCHAR[] AS outside "
+        "WHERE false"
+    )
     db.execute(f"CREATE TABLE compared AS {COMPARED}")
 
 
@@ -157,50 +152,56 @@ WHERE coalesce(promised_lines = lines, true) AND unknown = 0 AND promised_amount
 #: Of those, as `compared`, what the amounts of whole documents were compared with, and the rule
 #: `differs` where they do.
 OWN_TOTALS = """
-SELECT CASE WHEN promised_amount <> amount THEN 'differs' ELSE '' END AS rule,
+SELECT document_id, CASE WHEN promised_amount <> amount THEN 'differs' ELSE '' END AS rule,
     coalesce(currency, 'XXX') AS currency, promised_amount AS amount
 FROM compared WHERE unknown = 0 AND promised_amount IS NOT NULL
 """
 
-#: What each document of `stored` amounts to, for DOCUMENTS; `held` names those that are held back.
-STORED = """
-SELECT document_id, coalesce(currency, 'XXX') AS currency, held.document_id IS NOT NULL AS held,
-    count(*) AS rows, sum(coalesce(amount, 0))::DECIMAL(18, 4) AS amount
-FROM {rows} LEFT JOIN {held} AS held USING (document_id) GROUP BY ALL ORDER BY ALL
-"""
 
+def stored(rows: str, held: str) -> str:
+    """What each document of some batches amounts to by its rows, and whether it is held back.
 
-def changed_since_stored(
-    db: duckdb.DuckDBPyConnection, record_type: RecordType, folder: Path
-) -> list[str]:
-    """The documents of a batch whose rows are no more, fewer or others than when it was stored.
-
-    A batch that was stored before there were such totals has none to compare with.
+    `rows` and `held` are table expressions with `folder`, as `batch_files.table` gives them.
     """
-    if not (folder / DOCUMENTS).is_file():
-        return []
-    rows, held, documents = (
-        f"read_parquet({_literal(folder / name)})"
-        for name in ("rows.parquet", "held.parquet", DOCUMENTS)
-    )
-    rows = f"(SELECT *{without_amount(record_type)} FROM {rows})"
-    now = STORED.format(rows=rows, held=held)
-    then = f"FROM {documents}"
+    return f"""
+        SELECT folder, document_id, coalesce(currency, 'XXX') AS currency,
+            is_held IS NOT NULL AS held, count(*) AS rows,
+            sum(coalesce(amount, 0))::DECIMAL(18, 4) AS amount
+        FROM {rows} AS stored
+        LEFT JOIN (SELECT folder, document_id, true AS is_held FROM {held}) AS held
+            USING (folder, document_id)
+        GROUP BY ALL
+    """
+
+
+def promised(totals: str) -> str:
+    """The same by the totals that were stored beside the rows, which is what must go out."""
+    return f"""
+        SELECT folder, document_id, currency, is_held IS NOT NULL AS held, rows, amount
+        FROM {totals} AS totals LEFT JOIN (
+            SELECT DISTINCT folder, document_id, true AS is_held
+            FROM {totals} WHERE bucket = 'flagged'
+        ) AS flagged USING (folder, document_id)
+        WHERE bucket = 'source'
+    """
+
+
+def differing(db: duckdb.DuckDBPyConnection, now: str, then: str) -> dict[Path, list[str]]:
+    """The documents that differ between two queries as `stored`, by the folder of their batch."""
     found = db.execute(
         f"""
-        SELECT DISTINCT document_id FROM (
+        SELECT DISTINCT folder, document_id FROM (
             (({now}) EXCEPT ALL ({then})) UNION ALL (({then}) EXCEPT ALL ({now}))
-        ) ORDER BY document_id
+        ) ORDER BY ALL
         """
     ).fetchall()
-    return [id_ for (id_,) in found]
+    differ: dict[Path, list[str]] = {}
+    for folder, document in found:
+        differ.setdefault(Path(folder), []).append(document)
+    return differ
 
 
 def named(records: Sequence[str], shown: int = 10) -> str:
     """Some record ids for a message of one line."""
     more = f" and {len(records) - shown} more" if len(records) > shown else ""
     return ", ".join(records[:shown]) + more
-
-
-def _literal(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"

@@ -157,9 +157,8 @@ def _why_nothing(tx: Transaction, job_id: int, route: Route) -> Literal["reroute
 def _deliver(
     claim: _Claim, lake: Lake, scratch: Path, db: duckdb.DuckDBPyConnection, route: Route
 ) -> Delivery:
-    batch_rows.open_rows(db, lake.root, claim.batches)
-    _refuse_changed(claim, lake, db)
-    arriving = batch_rows.incoming(db, claim.record_type, scratch / "arriving.parquet")
+    batch_rows.open_documents(db, lake.root, claim.batches)
+    arriving = batch_rows.incoming(db, scratch / "arriving.parquet")
     comparison = scratch / "comparison.parquet"
     with claim.ledger.transaction() as tx:
         found = documents.compare(
@@ -173,10 +172,11 @@ def _deliver(
     with pq.ParquetWriter(comparison, found.schema) as writer:
         for some in found:
             writer.write_batch(some)
-    count = batch_rows.choose(db, comparison)
+    count = batch_rows.choose(db, lake.root, claim.record_type, comparison)
+    _refuse_changed(claim, lake, db)
     removed = batch_rows.removed(db)
     delivered_from = _delivered_from(claim, lake, removed)
-    summed = batch_rows.totals(db, claim.record_type, removed, delivered_from)
+    summed = batch_rows.totals(db, lake.root, claim.record_type, removed, delivered_from)
     totals = {batch.id: summed.get(batch.id, []) for batch in claim.batches}
     claim.renew()
     files: list[_File] = []
@@ -230,19 +230,20 @@ def _refuse_changed(claim: _Claim, lake: Lake, db: duckdb.DuckDBPyConnection) ->
     Raises:
         LakeError: a batch's file is not what was stored.
     """
+    changed = batch_rows.changed_since_stored(db, lake.root, claim.record_type)
     for batch in claim.batches:
         folder = lake.root / batch.path
-        if changed := controls.changed_since_stored(db, claim.record_type, folder):
+        if folder in changed:
             raise LakeError(
                 f"{folder} does not tie with what was stored, so nothing of job "
-                f"{claim.job_id} was delivered; records: {controls.named(changed)}. Restore the "
-                f"folder, or remove it and sync {batch.source} --from {batch.period} --to "
-                f"{batch.period}"
+                f"{claim.job_id} was delivered; records: {controls.named(changed[folder])}. "
+                f"Restore the folder, or remove it and sync {batch.source} --from {batch.period} "
+                f"--to {batch.period}"
             )
 
 
 def _delivered_from(claim: _Claim, lake: Lake, removed: pa.Table) -> dict[str, Path]:
-    """For each removed document, the file of the batch that delivered it."""
+    """For each removed document, the folder of the batch that delivered it."""
     if not removed.num_rows:
         return {}
     with claim.ledger.transaction() as tx:
@@ -256,7 +257,7 @@ def _delivered_from(claim: _Claim, lake: Lake, removed: pa.Table) -> dict[str, P
             record_type=claim.record_type,
             ids=removed["document_id"].to_pylist(),
         )
-    return {row["document_id"]: lake.root / row["path"] / "rows.parquet" for row in found}
+    return {row["document_id"]: lake.root / row["path"] for row in found}
 
 
 def _write(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from revrec_pipeline import batch_rows
+from revrec_pipeline import batch_files, batch_rows
 from revrec_pipeline.engine import engine
 from revrec_pipeline.lake import Lake
 from revrec_pipeline.ledger import Ledger, documents, jobs, outbox
@@ -59,10 +60,10 @@ def preview(
         )
         for period, path in sorted(months.items())
     ]
-    found: list[tuple[pa.Table, list[str]]] = []
+    found: list[tuple[pa.Table, list[Path]]] = []
     with lake.scratch() as scratch, engine(scratch / "spill") as db:
-        batch_rows.open_rows(db, lake.root, batches)
-        arriving = batch_rows.incoming(db, record_type, scratch / "arriving.parquet")
+        batch_rows.open_documents(db, lake.root, batches)
+        arriving = batch_rows.incoming(db, scratch / "arriving.parquet")
         with suppress(_RollBack), ledger.transaction() as tx:
             job_id = jobs.open_job(
                 tx,
@@ -95,14 +96,17 @@ def preview(
                 source=source,
                 record_type=record_type,
             )
-            files = [str(lake.root / row["path"] / "rows.parquet") for row in delivered]
-            found.append((comparison, [file for file in files if Path(file).is_file()]))
+            folders = [lake.root / row["path"] for row in delivered]
+            there = [one for one in folders if batch_files.is_there(lake.root, one)]
+            found.append((comparison, there))
             raise _RollBack
-        comparison, files = found[0]
-        _open_both_sides(db, record_type, comparison, files)
+        comparison, folders = found[0]
+        pq.write_table(comparison, scratch / "comparison.parquet")
+        batch_rows.choose(db, lake.root, record_type, scratch / "comparison.parquet")
+        _open_both_sides(db, lake, record_type, folders)
         return Preview(
             db.sql(
-                "SELECT change, document_id, period, line_count FROM compared "
+                "SELECT change, document_id, period, line_count FROM comparison "
                 "WHERE change <> 'unchanged' ORDER BY ALL"
             ).to_arrow_table(),
             db.sql(_fields(record_type)).to_arrow_table(),
@@ -111,30 +115,30 @@ def preview(
 
 
 def _open_both_sides(
-    db: duckdb.DuckDBPyConnection,
-    record_type: RecordType,
-    comparison: pa.Table,
-    delivered: list[str],
+    db: duckdb.DuckDBPyConnection, lake: Lake, record_type: RecordType, delivered: list[Path]
 ) -> None:
-    """Create `compared`, and the rows `before` and `after` of the documents that would change."""
-    db.register("compared", comparison)
-    rows = "(FROM line LIMIT 0)"
+    """Create the rows `before` and `after` of the documents that would change."""
+    rows = "(SELECT NULL::VARCHAR AS folder, * FROM outgoing LIMIT 0)"
     if delivered:
-        rows = f"(SELECT *{without_amount(record_type)} FROM read_parquet($files))"
+        stored = batch_files.table(lake.root, delivered, "rows")
+        rows = f"(SELECT *{without_amount(record_type)} FROM {stored})"
     # A document's newest delivered rows: files of several batches may hold it.
-    query = f"""
+    db.execute(
+        f"""
         CREATE TABLE before AS
         SELECT rows.*, change FROM {rows} AS rows
-        JOIN (FROM compared WHERE change IN ('changed', 'removed')) AS one USING (document_id)
+        JOIN (FROM comparison WHERE change IN ('changed', 'removed')) AS one USING (document_id)
         WHERE excluded_by IS NULL
-        QUALIFY rank() OVER (PARTITION BY document_id ORDER BY source_version DESC, raw_batch DESC)
-            = 1
+        QUALIFY rank() OVER (
+            PARTITION BY document_id ORDER BY source_version DESC, raw_batch DESC, folder DESC
+        ) = 1
         """
-    db.execute(query, {"files": delivered} if delivered else None)
+    )
     db.execute(
         """
-        CREATE TABLE after AS SELECT line.*, change FROM line
-        JOIN (FROM compared WHERE change IN ('added', 'changed')) AS one USING (document_id)
+        CREATE TABLE after AS SELECT outgoing.*, change FROM outgoing
+        JOIN (FROM comparison WHERE change IN ('added', 'changed')) AS one
+            USING (batch_id, document_id)
         """
     )
 

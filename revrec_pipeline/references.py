@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import duckdb
 
-from revrec_pipeline.lake import Lake
+from revrec_pipeline.lake import Lake, Landing
 from revrec_pipeline.mapping.file import BODY, OBJECTS
 from revrec_pipeline.mapping.sql import literal, term_end
 from revrec_pipeline.model import OWN_SOURCES, REFERENCES, SYNC_SOURCE, RecordType
@@ -73,20 +73,29 @@ def filled(
     )"""
 
 
-def _open(db: duckdb.DuckDBPyConnection, lake: Lake) -> bool:
-    """Create `known_customer` and `known_product`; false, and neither, if nothing was recorded."""
-    pages: list[str] = []
-    keys: list[str] = []
+def landings(lake: Lake) -> dict[str, tuple[Landing, list[str]]]:
+    """The landings that brought records, by id, with the objects of these."""
+    found = {}
     for source in OWN_SOURCES:
         for landing in lake.landings(source):
-            folder = lake.root / landing.folder
             held = [
                 OBJECTS[kind]
                 for kind in REFERENCES
                 if landing.objects.get(OBJECTS[kind], {}).get("records")
             ]
-            pages += [str(folder / f"{object_}.parquet") for object_ in held]
-            keys += lake.keys([landing]) if held else []
+            if held:
+                found[landing.id] = landing, held
+    return found
+
+
+def _open(db: duckdb.DuckDBPyConnection, lake: Lake) -> bool:
+    """Create `known_customer` and `known_product`; false, and neither, if nothing was recorded."""
+    pages: list[str] = []
+    keys: list[str] = []
+    for landing, held in landings(lake).values():
+        folder = lake.root / landing.folder
+        pages += [str(folder / f"{object_}.parquet") for object_ in held]
+        keys += lake.keys([landing])
     if not keys:
         return False
     # The versions are instants, so those of files and of entries compare.

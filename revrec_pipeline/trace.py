@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 
+from revrec_pipeline import batch_files
 from revrec_pipeline.codes import CHECKS, CODES
 from revrec_pipeline.engine import engine
 from revrec_pipeline.errors import UsageError
@@ -89,9 +90,9 @@ def received(ledger: Ledger, lake: Lake, error: Row) -> list[Row]:
     record, line = error["record_id"], error["line_id"]
     with lake.reading(), lake.scratch() as folder, engine(folder / "spill") as db:
         landings = []
-        if files := _files(lake, _newest(batches), "rows"):
+        if rows := _read(lake, _newest(batches), "rows"):
             landings = db.execute(
-                f"SELECT raw_batch FROM {_read(files)} WHERE document_id = $record "
+                f"SELECT raw_batch FROM {rows} WHERE document_id = $record "
                 "ORDER BY raw_batch DESC LIMIT 1",
                 {"record": record},
             ).fetchall()
@@ -110,11 +111,11 @@ def _documents(
     ids: list[str] = []
     # One that is gone is in no newest batch, but in an older one.
     for looked in (_newest(batches), batches):
-        if not ids and (files := _files(lake, looked, "rows")):
+        if not ids and (rows := _read(lake, looked, "rows")):
             ids = [
                 id_
                 for (id_,) in db.execute(
-                    f"SELECT DISTINCT document_id FROM {_read(files)} WHERE {named} ORDER BY ALL",
+                    f"SELECT DISTINCT document_id FROM {rows} WHERE {named} ORDER BY ALL",
                     {"what": what},
                 ).fetchall()
             ]
@@ -182,19 +183,17 @@ def _newest(batches: list[Row]) -> list[Row]:
     return list({batch["period"]: batch for batch in batches}.values())
 
 
-def _files(lake: Lake, batches: Iterable[Row], name: str) -> list[Path]:
-    """The files of that name which these batches have."""
-    files = {lake.root / batch["path"] / f"{name}.parquet" for batch in batches}
-    return sorted(file for file in files if file.is_file())
-
-
-def _read(files: Sequence[Path]) -> str:
-    listed = ", ".join(_literal(file) for file in files)
-    return f"read_parquet([{listed}], filename = true, union_by_name = true)"
-
-
-def _literal(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
+def _read(
+    lake: Lake, batches: Iterable[Row], name: str, *, document: str = "document_id"
+) -> str | None:
+    """The file of that name of these batches, as `batch_files.table`; None if none is there."""
+    folders = {lake.root / batch["path"] for batch in batches}
+    there = [
+        folder
+        for folder in folders
+        if all(file.is_file() for file in batch_files.files(lake.root, folder, name))
+    ]
+    return batch_files.table(lake.root, there, name, document=document) if there else None
 
 
 def _versions(
@@ -204,30 +203,30 @@ def _versions(
 
     `{batch, content, excluded_by, held}`; `content` is a hash of all that its lines say.
     """
-    files = _files(lake, batches, "rows")
-    rows = f"(FROM {_read(files)} WHERE document_id = $document)"
-    there = set(db.sql(f"FROM {_read(files)} LIMIT 0").columns)
+    stored = _read(lake, batches, "rows")
+    rows = f"(FROM {stored} WHERE document_id = $document)"
+    there = set(db.sql(f"FROM {stored} LIMIT 0").columns)
     record_type = RecordType(batches[0]["record_type"])
     said = [name for name in CANONICAL[record_type].names if name in there and name not in _LINEAGE]
     content = ", ".join(f"{name} := {name}" for name in ["line_id", *said])
     found = db.execute(
         f"""
-        SELECT filename, md5(string_agg(struct_pack({content})::VARCHAR, chr(30) ORDER BY line_id)),
+        SELECT folder, md5(string_agg(struct_pack({content})::VARCHAR, chr(30) ORDER BY line_id)),
             list_sort(list_distinct(list(excluded_by))), count(*) FILTER (excluded_by IS NULL)
-        FROM {rows} GROUP BY filename
+        FROM {rows} GROUP BY folder
         """,
         {"document": document},
     ).fetchall()
     held: set[str] = set()
-    if kept := _files(lake, batches, "held"):
+    if kept := _read(lake, batches, "held"):
         held = {
-            str(Path(file).parent)
-            for (file,) in db.execute(
-                f"SELECT DISTINCT filename FROM {_read(kept)} WHERE document_id = $document",
+            folder
+            for (folder,) in db.execute(
+                f"SELECT DISTINCT folder FROM {kept} WHERE document_id = $document",
                 {"document": document},
             ).fetchall()
         }
-    by_folder = {str(Path(file).parent): rest for file, *rest in found}
+    by_folder = {folder: rest for folder, *rest in found}
     versions = []
     for batch in batches:
         folder = str(lake.root / batch["path"])
@@ -325,7 +324,7 @@ def _lines(
 ) -> list[Row]:
     """The document's rows as JSON holds them: decimals and days as text, nothing empty."""
     found = db.execute(
-        f"SELECT * EXCLUDE (filename) FROM {_read(_files(lake, [batch], 'rows'))} "
+        f"SELECT * EXCLUDE (folder) FROM {_read(lake, [batch], 'rows')} "
         "WHERE document_id = $document ORDER BY line_id",
         {"document": document},
     )
@@ -350,9 +349,9 @@ def _checks(
 ) -> dict[str, str]:
     """Check → passed, failed with its codes, or not applied (excluded rows are not checked)."""
     failed: dict[str, list[str]] = {}
-    if files := _files(lake, [version["batch"]], "errors"):
+    if errors := _read(lake, [version["batch"]], "errors", document="record_id"):
         for (code,) in db.execute(
-            f"SELECT DISTINCT code FROM {_read(files)} WHERE record_id = $document ORDER BY code",
+            f"SELECT DISTINCT code FROM {errors} WHERE record_id = $document ORDER BY code",
             {"document": document},
         ).fetchall():
             if code in CODES:
@@ -370,12 +369,13 @@ def _checks(
 def _last_landing(
     lake: Lake, db: duckdb.DuckDBPyConnection, source: str, document: str
 ) -> str | None:
-    files = [Path(file) for file in lake.keys(lake.landings(source))]
+    files = lake.keys(lake.landings(source))
     if not files:
         return None
     found = db.execute(
-        f"SELECT max(parse_path(filename)[-2]) FROM {_read(files)} WHERE id = $document",
-        {"document": document},
+        "SELECT max(parse_path(filename)[-2]) FROM read_parquet($files, filename = true, "
+        "union_by_name = true) WHERE id = $document",
+        {"files": files, "document": document},
     ).fetchall()
     return found[0][0] if found else None
 
@@ -547,3 +547,7 @@ def _rank(key: str, object_: str) -> int:
     name = key.lower().replace("_", "")
     own = ("id", f"{object_.replace('_', '')}id", "recordno", "key", "internalid")
     return own.index(name) if name in own else _OTHER
+
+
+def _literal(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"

@@ -5,22 +5,25 @@ Fixtures, to be imported: `ledger_url` and `ledger`, on a DuckDB file and on Pos
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from canonical_rows import canonical
 
+from revrec_pipeline import batch_rows
+from revrec_pipeline import canonical as canonical_step
 from revrec_pipeline.delivery import Delivery, deliver
 from revrec_pipeline.ledger import Ledger, accounting_periods, jobs, open_ledger, outbox
 from revrec_pipeline.ledger.outbox import Total
-from revrec_pipeline.model import RecordType, Route
+from revrec_pipeline.model import RecordType, Route, without_amount
 
 Rows = Sequence[dict[str, Any]]
 
@@ -161,12 +164,30 @@ class Books:
         folder.mkdir(parents=True, exist_ok=True)
         for name, body in zip(("rows.parquet", "held.parquet"), buffers, strict=True):
             (folder / name).write_bytes(body)
+        pq.write_table(_by_document(rows, held), folder / "totals.parquet")
+        with duckdb.connect() as db:
+            stored, kept = (f"'{folder}/{name}.parquet'" for name in ("rows", "held"))
+            stored = f"(SELECT *{without_amount(record_type)} FROM {stored})"
+            outgoing = batch_rows.outgoing(record_type, stored, kept)
+            db.execute(f"COPY ({outgoing}) TO '{folder}/outgoing.parquet'")
         return content
 
 
 def _key(tx: Any, job: int) -> str:
     found = tx.one("SELECT sync_key FROM job WHERE id = :job", job=job)
     return str(found["sync_key"])
+
+
+def _by_document(rows: Rows, held: Collection[str]) -> pa.Table:
+    """What the canonical step stores of each document beside the rows."""
+    return pa.Table.from_pylist(
+        [
+            {"document_id": document} | asdict(total)
+            for document in sorted({row["document_id"] for row in rows})
+            for total in _totals([row for row in rows if row["document_id"] == document], held)
+        ],
+        schema=pa.schema([("document_id", pa.string()), *canonical_step.TOTALS]),
+    )
 
 
 def _totals(rows: Rows, held: Collection[str]) -> list[Total]:

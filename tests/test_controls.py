@@ -188,10 +188,6 @@ def ready(tmp_path: Path) -> tuple[Books, int, Path]:
     books = Books(open_ledger(f"duckdb:///{tmp_path / 'ledger.duckdb'}"), tmp_path / "lake")
     job = books.synced({"2026-01": [*TWO, *OTHER]})
     (folder,) = (books.lake / "canonical/stripe/invoices/2026-01").iterdir()
-    rows, held = (f"read_parquet('{folder}/{name}.parquet')" for name in ("rows", "held"))
-    stored = controls.STORED.format(rows=rows, held=held)
-    with duckdb.connect() as db:
-        db.execute(f"COPY ({stored}) TO '{folder}/{controls.DOCUMENTS}' (FORMAT parquet)")
     return books, job, folder
 
 

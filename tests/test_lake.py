@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from revrec_pipeline import canonical
+from revrec_pipeline import versions
 from revrec_pipeline.errors import LakeError, SourceSchemaError
 from revrec_pipeline.lake import CHANGES, KEYS, Lake, Landing, Page
 
@@ -174,7 +174,7 @@ def test_an_older_state_that_lands_late_does_not_win_over_an_unchanged_one(
     land(lake, "2026-01", digested(("in_1", "1", "2026-01", "a")))
     unchanged = land(lake, CHANGES, digested(("in_1", "3", "2026-01", "a")))
     land(lake, CHANGES, digested(("in_1", "2", "2026-01", "b")))
-    asked = canonical.relevant(lake.landings("stripe"), "2026-01")
+    asked = versions.relevant(lake.landings("stripe"), "2026-01")
     assert unchanged.id in [landing.id for landing in asked]
 
 
