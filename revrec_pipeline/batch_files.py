@@ -17,7 +17,7 @@ that was built whole, and of which these documents no longer count. Nobody else 
 """
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -78,10 +78,11 @@ def recipe(folder: Path) -> Recipe | None:
         ) from error
 
 
-def whole(month: Path) -> list[tuple[Path, Recipe]]:
-    """The batches of a month's folder that may be a base, with their recipes."""
-    found = ((file.parent, recipe(file.parent)) for file in sorted(month.glob(f"*/{_RECIPE}")))
-    return [(folder, one) for folder, one in found if one is not None and one.base is None]
+def recipes(month: Path) -> Iterator[tuple[Path, Recipe]]:
+    """The batches of a month's folder that have a recipe, with that."""
+    for file in sorted(month.glob(f"*/{_RECIPE}")):
+        if found := recipe(file.parent):
+            yield file.parent, found
 
 
 def files(root: Path, folder: Path, name: str) -> list[Path]:

@@ -29,7 +29,7 @@ from revrec_pipeline.codes import CONTROL_DIFFERENCE
 from revrec_pipeline.controls import Damage
 from revrec_pipeline.engine import engine
 from revrec_pipeline.errors import LakeError
-from revrec_pipeline.lake import CHANGES, Lake, Landing
+from revrec_pipeline.lake import Lake, Landing, newest_listings
 from revrec_pipeline.ledger.sync_errors import Waiver
 from revrec_pipeline.mapping import Site, Source, SourceSettings
 from revrec_pipeline.model import (
@@ -128,25 +128,26 @@ class _Month:
         return Path("canonical", self.source.name, self.record_type, self.period)
 
     def base(self) -> _Base | None:
-        """The newest batch of the month that only documents of changes since then may differ from.
+        """The newest batch of the month that only documents of news since then may differ from.
 
-        There is none after a listing, for what it lacks is gone; nor when nothing has landed since:
-        who builds the month again then wants to see it built.
+        There is none after a listing of the month, for what it lacks is gone; nor without news
+        since the last batch: who builds the month again then wants to see it built.
         """
         if self.source.apart is None or self.record_type not in self.source.apart(self.settings):
             return None
         known = self.lake.landings(self.source.name)
         made_with = self.made_with()
         best: _Base | None = None
-        for folder, recipe in batch_files.whole(self.lake.root / self.folder):
-            since = [landing for landing in known if landing.id > recipe.newest_landing]
-            fits = (
-                recipe.made_with == made_with
-                and recipe.landings == _digest_of(known, recipe.newest_landing)
-                and since
-                and all(landing.window == CHANGES for landing in since)
-            )
-            if fits and (best is None or best[1].newest_landing < recipe.newest_landing):
+        for folder, recipe in batch_files.recipes(self.lake.root / self.folder):
+            if recipe.made_with != made_with or recipe.landings != _digest_of(
+                known, recipe.newest_landing
+            ):
+                continue
+            if not versions.news(known, self.period, recipe.newest_landing):
+                return None
+            if recipe.base or newest_listings(known).get(self.period, "") > recipe.newest_landing:
+                continue
+            if best is None or best[1].newest_landing < recipe.newest_landing:
                 best = folder, recipe
         return best
 

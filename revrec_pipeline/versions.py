@@ -12,6 +12,10 @@ import pyarrow as pa
 
 from revrec_pipeline.lake import Lake, Landing, newest_listings
 
+_PLACED = (
+    "object, id, winner[1] AS version, winner[2] AS landing, winner[3] AS page, "
+    'winner[5] AS "window"'
+)
 _LISTINGS = pa.schema([("window_name", pa.string()), ("landing", pa.string())])
 
 
@@ -50,11 +54,20 @@ def choose(
     db.execute(
         f"""
         CREATE TABLE current AS
-        SELECT object, id, winner[1] AS version, winner[2] AS landing, winner[3] AS page
+        SELECT {_PLACED}
         FROM ({_winners(_keys(lake, landings))}) WHERE winner[4] = $period
         """,
         {"period": period},
     )
+
+
+def news(known: list[Landing], period: str, since: str) -> list[Landing]:
+    """The landings after `since` that brought documents of the month or took some from it."""
+    return [
+        landing
+        for landing in known
+        if landing.id > since and period in (*landing.touched, *landing.periods)
+    ]
 
 
 def choose_changed(
@@ -70,57 +83,69 @@ def choose_changed(
 ) -> int:
     """Create `current` as `choose` does, but of what changed since a batch of this month was built.
 
-    `base` is that batch's folder, `since` the newest landing that it knew; no listing may have
-    landed after it. Of documents of these `objects` only. `dropped` becomes the ids of the batch
-    that do not count any more, be it that they are in `current` now. Returns how many ids changed.
+    `base` is that batch's folder, `since` the newest landing that it knew; the month itself may not
+    have been listed after it. Of documents of these `objects` only. `dropped` becomes the ids of
+    the batch that do not count any more, be it that they are in `current` now. Returns how many ids
+    changed.
     """
     _open_listings(db, known)
-    older = [landing for landing in landings if landing.id <= since]
-    landed = [landing for landing in landings if landing.id > since]
+    given = {"period": period, "objects": list(objects)}
     db.execute(
         f"""
-        CREATE TABLE landed AS FROM ({_winners(_keys(lake, landed))})
+        CREATE TABLE landed AS FROM ({_winners(_keys(lake, news(known, period, since)))})
         WHERE list_contains($objects, object)
         """,
         {"objects": list(objects)},
     )
-    # Everything of these ids: two objects may share one, and an id is a document.
+    # All documents of these ids, for an id is a document whatever object it is; and those that an
+    # other month's listing holds, which may lack them now.
     db.execute(
         f"""
         CREATE TABLE before AS
-        SELECT object, id, row(version, landing, page, $period) AS winner
+        SELECT object, id, row(version, landing, page, $period, "window") AS winner,
+            "window" IN (SELECT window_name FROM listing WHERE landing > $since) AS listed
         FROM {_literal(base / "current.parquet")}
-        WHERE list_contains($objects, object) AND id IN (SELECT id FROM landed)
+        WHERE list_contains($objects, object) AND (id IN (SELECT id FROM landed) OR listed)
         """,
-        {"period": period, "objects": list(objects)},
+        {**given, "since": since},
     )
-    # What the month did not have may have been elsewhere, in a newer version than what landed.
-    db.execute("CREATE TABLE unknown AS FROM landed ANTI JOIN before USING (object, id)")
-    elsewhere = "SELECT * FROM landed LIMIT 0"
-    if db.execute("SELECT count(*) FROM unknown").fetchall()[0][0]:
-        keys = _keys(lake, older)
-        elsewhere = _winners(f"(FROM {keys} SEMI JOIN unknown USING (object, id))")
+    # What the month did not have may be elsewhere, in a newer version than what landed.
+    db.execute(
+        """
+        CREATE TABLE uncertain AS
+        SELECT object, id FROM landed ANTI JOIN before USING (object, id)
+        UNION ALL SELECT object, id FROM before WHERE listed
+        """
+    )
+    looked_up = "SELECT object, id, winner FROM landed LIMIT 0"
+    if db.execute("SELECT count(*) FROM uncertain").fetchall()[0][0]:
+        keys = _keys(lake, landings)
+        looked_up = _winners(f"(FROM {keys} SEMI JOIN uncertain USING (object, id))")
     db.execute(
         f"""
         CREATE TABLE after AS SELECT object, id, max(winner) AS winner FROM (
-            FROM landed UNION ALL FROM before UNION ALL ({elsewhere})
-        ) GROUP BY object, id;
+            SELECT object, id, winner FROM landed ANTI JOIN uncertain USING (object, id)
+            UNION ALL SELECT object, id, winner FROM before WHERE NOT listed
+            UNION ALL ({looked_up})
+        ) GROUP BY object, id
+        """
+    )
+    db.execute(
+        """
         CREATE TABLE changed AS
-        SELECT DISTINCT id FROM after LEFT JOIN before USING (object, id)
-        WHERE after.winner IS DISTINCT FROM before.winner
-            AND (before.winner IS NOT NULL OR after.winner[4] = $period)
+        SELECT DISTINCT id FROM (
+            SELECT id, after.winner[4] = $period AS here, after.winner AS now, before.winner AS was
+            FROM after FULL JOIN before USING (object, id)
+        ) WHERE CASE WHEN here THEN was IS NULL OR row(was[1], was[2], was[3]) <> row(now[1], now[2], now[3]) ELSE was IS NOT NULL END
         """,
         {"period": period},
     )
     db.execute(
-        """
-        CREATE TABLE dropped AS SELECT DISTINCT id FROM before SEMI JOIN changed USING (id)
-        """
+        "CREATE TABLE dropped AS SELECT DISTINCT id FROM before SEMI JOIN changed USING (id)"
     )
     db.execute(
-        """
-        CREATE TABLE current AS
-        SELECT object, id, winner[1] AS version, winner[2] AS landing, winner[3] AS page
+        f"""
+        CREATE TABLE current AS SELECT {_PLACED}
         FROM after SEMI JOIN changed USING (id) WHERE winner[4] = $period
         """,
         {"period": period},
@@ -143,7 +168,7 @@ def _keys(lake: Lake, landings: list[Landing]) -> str:
 
 def _winners(keys: str) -> str:
     return f"""
-        SELECT object, id, max(row(version, keys.landing, page, period)) AS winner
+        SELECT object, id, max(row(version, keys.landing, page, period, "window")) AS winner
         FROM {keys} AS keys LEFT JOIN listing AS newest ON newest.window_name = keys."window"
         WHERE newest.landing IS NULL OR keys.landing >= newest.landing
         GROUP BY object, id

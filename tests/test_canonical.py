@@ -80,24 +80,26 @@ def line(document: str, number: int = 1, **fields: Any) -> dict[str, Any]:
     }
 
 
-def land(lake: Lake, window: str, *lines: dict[str, Any], version: str = "1") -> Landing:
-    """Land one page with these lines; their documents have the version and the lines' months."""
-    documents = {(row["document_id"], row["period"]) for row in lines}
-    keys = pa.RecordBatch.from_pylist(
-        [
-            {"id": document, "version": version, "period": period, "window": period}
-            for document, period in sorted(documents)
-        ],
-        KEYS,
-    )
-    page = Page(
+def page_of(lines: list[dict[str, Any]], keys: list[dict[str, Any]]) -> Page:
+    """A page with these lines, and with these documents by its keys."""
+    return Page(
         object="invoice",
         body=json.dumps(lines).encode(),
         request="GET /",
         server_time=datetime(2026, 2, 1, tzinfo=UTC),
         records=len(lines),
-        keys=keys,
+        keys=pa.RecordBatch.from_pylist(keys, KEYS),
     )
+
+
+def land(lake: Lake, window: str, *lines: dict[str, Any], version: str = "1") -> Landing:
+    """Land one page with these lines; their documents have the version and the lines' months."""
+    documents = {(row["document_id"], row["period"]) for row in lines}
+    keys = [
+        {"id": document, "version": version, "period": period, "window": period}
+        for document, period in sorted(documents)
+    ]
+    page = page_of(list(lines), keys)
     return lake.land("plain", window, [page], run_id="run", api_version="1", objects=SOURCE.objects)
 
 
