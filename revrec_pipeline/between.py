@@ -52,23 +52,36 @@ def record(ledger: Ledger, lake: Lake, matches: Iterable[Match], job_id: int) ->
     """
     matches = list(matches)
     for _ in range(_ATTEMPTS):
-        delivered, state = _delivered(ledger)
-        with _matched(lake, delivered, matches) as db:
-            assigned = assign(db)
-            found = pa.concat_tables(
-                [
-                    db.sql(_FINDINGS).to_arrow_table().cast(ERRORS),
-                    pa.Table.from_pylist(assigned.findings, schema=ERRORS),
-                ]
-            )
+        state, found, units = _compare(ledger, lake, matches)
         with ledger.transaction() as tx:
             tx.lock("findings between systems")
             if tx.one(_STATE) == state:
                 sync_errors.record_findings(tx, job_id=job_id, errors=found)
-                assignments.record(tx, job_id=job_id, units=assigned.units)
+                assignments.record(tx, job_id=job_id, units=units)
                 break
     # Else deliveries end faster than they can be compared, and the last of them will compare.
     return int(found.num_rows)
+
+
+def _compare(
+    ledger: Ledger, lake: Lake, matches: Iterable[Match]
+) -> tuple[dict[str, Any] | None, pa.Table, pa.Table]:
+    """What tells if other deliveries follow, the findings, and the units of order lines."""
+    with ledger.transaction() as tx:
+        state = tx.one(_STATE)  # first: what ends between the statements must count as later
+        # Every finding is about an order or a delivery: a site that only bills has nothing to read.
+        compared = tx.one(
+            "SELECT 1 FROM document WHERE record_type IN ('sales', 'deliveries') LIMIT 1"
+        )
+    if compared is None:
+        return state, ERRORS.empty_table(), ASSIGNED.empty_table()
+    with _matched(lake, _delivered(ledger), matches) as db:
+        assigned = assign(db)
+        findings = [
+            db.sql(_FINDINGS).to_arrow_table().cast(ERRORS),
+            pa.Table.from_pylist(assigned.findings, schema=ERRORS),
+        ]
+    return state, pa.concat_tables(findings), assigned.units
 
 
 def unmatched(
@@ -79,7 +92,7 @@ def unmatched(
     `{source, customer_id, customer_name, invoices, amounts: {currency: text}, order_source,
     order_customer_id, order_customer_name}`; the last three are null where nothing is like it.
     """
-    with _matched(lake, _delivered(ledger)[0], matches) as db:
+    with _matched(lake, _delivered(ledger), matches) as db:
         found = db.sql(_CUSTOMERS).to_arrow_table().to_pylist()
     for row in found:
         row["amounts"] = {
@@ -99,7 +112,7 @@ def deliveries(ledger: Ledger, lake: Lake) -> list[dict[str, Any]]:
     order_number, order_item_number}`, by day; one for each order line, and one without an order
     (the last three null) for units that no line takes.
     """
-    delivered, _ = _delivered(ledger)
+    delivered = _delivered(ledger)
     with ledger.transaction() as tx:
         active = [{name: row[name] for name in ASSIGNED.names} for row in assignments.active(tx)]
     with _matched(lake, delivered, []) as db:
@@ -116,7 +129,7 @@ def customer_name(
 ) -> str | None:
     """The name of a customer with delivered orders or invoices; None if there is no such one."""
     table = "orders" if kind is RecordType.SALES else "invoices"
-    with _matched(lake, _delivered(ledger)[0], []) as db:
+    with _matched(lake, _delivered(ledger), []) as db:
         found = db.execute(
             f"SELECT max(coalesce(customer_name, '')) FROM {table} "
             "WHERE source = ? AND customer_id = ?",
@@ -125,19 +138,17 @@ def customer_name(
     return found[0][0] if found else None
 
 
-def _delivered(ledger: Ledger) -> tuple[pa.Table, dict[str, Any] | None]:
-    """The documents that stand delivered, with their batches; and what tells if others follow."""
+def _delivered(ledger: Ledger) -> pa.Table:
+    """The documents that stand delivered, with their batches."""
     with ledger.transaction() as tx:
-        state = tx.one(_STATE)  # first: what ends between the two statements must count as later
-        found = tx.read(
+        return tx.read(
             """
             SELECT document.record_type, document_id, path
             FROM document JOIN batch ON batch.id = document.batch_id
             WHERE document.record_type IN ('sales', 'invoices', 'deliveries')
             """,
             _DELIVERED,
-        )
-    return found.read_all(), state
+        ).read_all()
 
 
 @contextmanager

@@ -370,7 +370,7 @@ def newest_listings(landings: list[Landing]) -> dict[str, str]:
 
 
 _TOUCHED = """
-WITH known AS ({known}), counting AS (
+WITH known AS (FROM ({known}) SEMI JOIN landed USING (object, id)), counting AS (
     SELECT object, id, max(row(version, known.landing, page, period, digest)) AS winner
     FROM known LEFT JOIN listing AS newest ON newest.window_name = known."window"
     WHERE newest.landing IS NULL OR known.landing >= newest.landing

@@ -134,9 +134,11 @@ def choose_changed(
         """
         CREATE TABLE changed AS
         SELECT DISTINCT id FROM (
-            SELECT id, after.winner[4] = $period AS here, after.winner AS now, before.winner AS was
+            SELECT id, after.winner[4] = $period AS here, before.winner IS NOT NULL AS was_here,
+                row(after.winner[1], after.winner[2], after.winner[3]) <>
+                    row(before.winner[1], before.winner[2], before.winner[3]) AS differs
             FROM after FULL JOIN before USING (object, id)
-        ) WHERE CASE WHEN here THEN was IS NULL OR row(was[1], was[2], was[3]) <> row(now[1], now[2], now[3]) ELSE was IS NOT NULL END
+        ) WHERE CASE WHEN here THEN NOT was_here OR differs ELSE was_here END
         """,
         {"period": period},
     )
