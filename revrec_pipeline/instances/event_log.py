@@ -6,14 +6,16 @@ belongs to an event or to a batch of events is one transaction in each file, and
 copies of the first. The files are the same, so that either class reads what the other wrote.
 """
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Self
 
-from dagster import EventLogEntry, StringSource
+from dagster import AssetKey, AssetRecordsFilter, EventLogEntry, EventRecordsResult, StringSource
 from dagster._config.config_schema import UserConfigSchema
+from dagster._core.events import ASSET_EVENTS
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
     INDEX_SHARD_NAME,
     SqliteEventLogStorage,
@@ -31,6 +33,7 @@ class EventLog(SqliteEventLogStorage):
         self._files = SqliteFiles(most=2)  # the index and the run
         self._new_file: bytes | None = None
         self._tables: set[str] = set()
+        self._last: tuple[Any, EventRecordsResult] | None = None
         super().__init__(base_dir, inst_data)
 
     @classmethod
@@ -56,7 +59,26 @@ class EventLog(SqliteEventLogStorage):
             for run_id in {event.run_id for event in events}:
                 transactions.enter_context(self.run_connection(run_id))
             for event in events:
+                if event.dagster_event_type in ASSET_EVENTS:
+                    self._last = None
                 super().store_event(event)
+
+    def fetch_materializations(
+        self,
+        records_filter: AssetKey | AssetRecordsFilter,
+        limit: int,
+        cursor: str | None = None,
+        ascending: bool = False,
+    ) -> EventRecordsResult:
+        """Materializations; each check of a month asks twice for that of the month."""
+        with self.index_connection() as connection:
+            # Changes whenever another connection, also of another process, has written.
+            others = connection.exec_driver_sql("PRAGMA data_version").scalar()
+            asked = (connection, others, records_filter, limit, cursor, ascending)
+            if self._last is None or self._last[0] != asked:
+                found = super().fetch_materializations(records_filter, limit, cursor, ascending)
+                self._last = asked, found
+            return self._last[1]
 
     def has_table(self, table_name: str) -> bool:
         """Whether the index has it; asked for with every check of every run."""
@@ -64,8 +86,19 @@ class EventLog(SqliteEventLogStorage):
             self._tables.add(table_name)
         return table_name in self._tables
 
+    def delete_events_for_run(self, conn: Connection, run_id: str) -> None:
+        """Remove a run's events."""
+        self._last = None
+        super().delete_events_for_run(conn, run_id)
+
+    def wipe_asset(self, asset_key: AssetKey) -> None:
+        """Remove an asset's events."""
+        self._last = None
+        super().wipe_asset(asset_key)
+
     def wipe(self) -> None:
         """Remove all events."""
+        self._last = None
         self._files.close()
         super().wipe()
 
@@ -99,5 +132,5 @@ class EventLog(SqliteEventLogStorage):
         known = file.exists()
         self._initdb(self._files.engine)
         if not known and shard != INDEX_SHARD_NAME:
-            with closing(self._files.engine.raw_connection()) as connection:
-                self._new_file = connection.driver_connection.serialize()
+            with closing(sqlite3.connect(file)) as connection:
+                self._new_file = connection.serialize()
