@@ -1,6 +1,9 @@
 """The event log of the embedded instance: Dagster's own files, written with less work."""
 
+import os
 import sqlite3
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -8,10 +11,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
+from dagster import DagsterEvent, DagsterEventType, EventLogEntry
+from dagster._core.events import StepMaterializationData
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 
 from revrec_pipeline import instances
 from revrec_pipeline.instances.event_log import EventLog
+from revrec_pipeline.instances.run_storage import RunStorage
 from revrec_pipeline.settings import Settings
 
 
@@ -97,3 +104,125 @@ def test_two_that_create_the_same_file_at_once_share_it(folder: Path) -> None:
     assert counts == [[0, 0]] * len(runs)
     (folder_schema,) = {tuple(schema(folder / "runs" / f"{run}.db")) for run in runs}
     assert any("event_logs" in sql for sql in folder_schema)
+
+
+def materialized(run_id: str) -> EventLogEntry:
+    """A run's record that `counted` was materialized."""
+    return EventLogEntry(
+        error_info=None,
+        level=20,
+        user_message="",
+        run_id=run_id,
+        timestamp=time.time(),
+        job_name="count",
+        dagster_event=DagsterEvent(
+            event_type_value=DagsterEventType.ASSET_MATERIALIZATION.value,
+            job_name="count",
+            event_specific_data=StepMaterializationData(dg.AssetMaterialization(counted.key)),
+        ),
+    )
+
+
+def newest(storage: SqliteEventLogStorage) -> str | None:
+    """The run that materialized `counted` last."""
+    found = storage.fetch_materializations(counted.key, limit=1).records
+    return found[0].run_id if found else None
+
+
+def test_the_newest_materialization_is_the_newest_whoever_stored_it(folder: Path) -> None:
+    ours, others = EventLog(str(folder)), SqliteEventLogStorage(str(folder))
+    assert newest(ours) is None
+    ours.store_event(materialized("run_1"))
+    assert [newest(ours), newest(ours)] == ["run_1", "run_1"]
+    others.store_event(materialized("run_2"))
+    assert newest(ours) == "run_2"
+    with ours.run_connection("run_2") as connection:
+        ours.delete_events_for_run(connection, "run_2")
+    ours.wipe_asset(counted.key)
+    assert newest(ours) is None
+    ours.store_event(materialized("run_3"))
+    assert newest(ours) == "run_3"
+    ours.wipe()
+    assert newest(ours) is None
+
+
+def test_a_batch_of_events_is_stored_as_a_whole_or_not_at_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = EventLog(str(folder))
+    stored = SqliteEventLogStorage.store_event
+
+    def fail_at_the_third(storage: SqliteEventLogStorage, event: EventLogEntry) -> None:
+        if event.timestamp == 3.0:
+            raise OSError("the disk is full")
+        stored(storage, event)
+
+    monkeypatch.setattr(SqliteEventLogStorage, "store_event", fail_at_the_third)
+    batch = [materialized("run_1")._replace(timestamp=float(number)) for number in (1, 2, 3)]
+    with pytest.raises(OSError, match="disk is full"):
+        log.store_event_batch(batch)
+    assert told(log, "run_1") == []
+    assert newest(log) is None
+    log.store_event_batch(batch[:2])
+    assert told(log, "run_1") == ["ASSET_MATERIALIZATION"] * 2
+    assert len(log.fetch_materializations(counted.key, limit=9).records) == 2
+
+
+def test_what_a_run_plans_is_one_transaction_in_each_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
+    stored = EventLog.store_event_batch
+
+    def noted(log: EventLog, events: Sequence[EventLogEntry]) -> None:
+        batches.append([event.get_dagster_event().event_type_value for event in events])
+        stored(log, events)
+
+    monkeypatch.setattr(EventLog, "store_event_batch", noted)
+
+    @dg.asset(check_specs=[dg.AssetCheckSpec(name, asset="checked") for name in "abc"])
+    def checked() -> dg.MaterializeResult:  # type: ignore[type-arg]
+        return dg.MaterializeResult(
+            check_results=[dg.AssetCheckResult(passed=True, check_name=name) for name in "abc"]
+        )
+
+    job = dg.Definitions(assets=[checked], jobs=[dg.define_asset_job("check")])
+    with dg.DagsterInstance.get() as instance:
+        assert job.resolve_job_def("check").execute_in_process(instance=instance).success
+    planned = [*["ASSET_CHECK_EVALUATION_PLANNED"] * 3, "ASSET_MATERIALIZATION_PLANNED"]
+    assert sorted(batches[0]) == planned
+    assert not set(planned) & {kind for batch in batches[1:] for kind in batch}
+
+
+def test_a_home_that_is_made_anew_is_written_and_not_the_one_that_is_gone(folder: Path) -> None:
+    log = EventLog(str(folder / "runs"))
+    log.store_event(materialized("run_1"))
+    (folder / "runs").rename(folder / "gone")
+    SqliteEventLogStorage(str(folder / "runs")).store_event(materialized("run_2"))
+    assert newest(log) == "run_2"
+
+
+def test_a_forked_process_has_connections_of_its_own(folder: Path) -> None:
+    log = EventLog(str(folder))
+    log.store_event(materialized("run_1"))
+    child = os.fork()
+    if child == 0:
+        try:
+            log.store_event(materialized("run_2"))
+        finally:
+            os._exit(0 if newest(log) == "run_2" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert newest(log) == "run_2"
+    log.store_event(materialized("run_3"))
+    with closing(sqlite3.connect(folder / "index.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert newest(SqliteEventLogStorage(str(folder))) == "run_3"
+
+
+def test_runs_lie_where_dagsters_own_class_finds_them(folder: Path) -> None:
+    run_id = count()
+    with dg.DagsterInstance.get() as instance:
+        assert type(instance.run_storage) is RunStorage
+        assert [run.run_id for run in instance.get_runs()] == [run_id]
+    plain = SqliteRunStorage.from_local(str(folder / "history"))
+    assert [(run.run_id, run.status.value) for run in plain.get_runs()] == [(run_id, "SUCCESS")]

@@ -35,6 +35,8 @@ def prepare(settings: Settings) -> None:
             f"REVREC_HOME {settings.home} cannot be written: {error.strerror}"
         ) from error
     os.environ["DAGSTER_HOME"] = str(home)
+    # What a run plans (twenty records and more) is stored at once.
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "100")
 
 
 def _configuration() -> str:

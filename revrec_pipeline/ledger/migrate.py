@@ -30,13 +30,17 @@ def migrations() -> dict[int, str]:
     }
 
 
-def migrate(tx: "Transaction", ledger: str) -> None:
+def migrate(tx: "Transaction", ledger: str, found: set[int] | None = None) -> None:
     """Bring the schema up to date; `ledger` is its name in messages.
+
+    Give the versions that it has if you know them.
 
     Raises:
         LedgerError: the schema is newer than this program.
     """
-    known, found = migrations(), _versions(tx)
+    known = migrations()
+    if found is None:
+        found = _versions(tx)
     if unknown := found - known.keys():
         raise LedgerError(
             f"the ledger {ledger} has schema version {max(unknown)}, this program knows "
