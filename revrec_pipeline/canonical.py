@@ -128,19 +128,13 @@ class _Month:
         """Where the month's batches are, below the lake's root."""
         return Path("canonical", self.source.name, self.record_type, self.period)
 
-    @property
-    def apart(self) -> bool:
-        """Whether a document's rows are the same whatever else is built."""
-        apart = self.source.apart
-        return apart is not None and self.record_type in apart(self.settings)
-
     def base(self) -> _Base | None:
         """The newest batch of the month that only documents of news since then may differ from.
 
         There is none after a listing of the month, for what it lacks is gone; nor without news
         since the last batch: who builds the month again then wants to see it built.
         """
-        if not self.apart:
+        if self.record_type not in self.source.apart:
             return None
         known = self.lake.landings(self.source.name)
         made_with = self.made_with()
@@ -196,7 +190,7 @@ class _Month:
             lost = self._lost(db)
             if base and (lost or damaged):  # the whole month tells what is wrong
                 return None
-            if self.apart and not lost and not damaged:
+            if record_type in self.source.apart and not lost and not damaged:
                 self._recipe(known, base).write(batch)
             content_hash = self._content_hash(db, batch / "rows.parquet", base)
             path = self.folder / content_hash[:16]
@@ -232,7 +226,6 @@ class _Month:
             self.period,
             base=folder,
             since=recipe.newest_landing,
-            objects=self.source.feeding(self.record_type),
         )
         documents = pq.read_metadata(folder / "current.parquet").num_rows
         return bool(changed <= documents * _CHANGED_AT_MOST)

@@ -4,7 +4,6 @@ What lives here is the version guard over the keys of landings. What the documen
 `canonical` and the mappings.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -79,7 +78,6 @@ def choose_changed(
     *,
     base: Path,
     since: str,
-    objects: Sequence[str],
 ) -> int:
     """Create `current` as `choose` does, but of what changed since a batch of this month was built.
 
@@ -89,14 +87,8 @@ def choose_changed(
     changed.
     """
     _open_listings(db, known)
-    given = {"period": period, "objects": list(objects)}
-    db.execute(
-        f"""
-        CREATE TABLE landed AS FROM ({_winners(_keys(lake, news(known, period, since)))})
-        WHERE list_contains($objects, object)
-        """,
-        {"objects": list(objects)},
-    )
+    landed = _keys(lake, news(known, period, since))
+    db.execute(f"CREATE TABLE landed AS {_winners(landed)}")
     # All documents of these ids, for an id is a document whatever object it is; and those that an
     # other month's listing holds, which may lack them now.
     db.execute(
@@ -105,9 +97,9 @@ def choose_changed(
         SELECT object, id, row(version, landing, page, $period, "window") AS winner,
             "window" IN (SELECT window_name FROM listing WHERE landing > $since) AS listed
         FROM {_literal(base / "current.parquet")}
-        WHERE list_contains($objects, object) AND (id IN (SELECT id FROM landed) OR listed)
+        WHERE id IN (SELECT id FROM landed) OR listed
         """,
-        {**given, "since": since},
+        {"period": period, "since": since},
     )
     # What the month did not have may be elsewhere, in a newer version than what landed.
     db.execute(

@@ -63,9 +63,9 @@ class Source:
     #: Where the settings decide which objects are pulled: `objects` and `documents` under these
     #: settings. Without it they are the same under all settings.
     needs: Callable[[SourceSettings], Needs] | None = None
-    #: The record types of which each document's rows come from its own pages alone, so that `rows`
-    #: gives the same rows of a document whatever else is in `current`. None: no record type's do.
-    apart: Callable[[SourceSettings], tuple[RecordType, ...]] | None = None
+    #: The record types of which each document's rows come from its own pages and those of its
+    #: landing, so that `rows` gives the same rows of it whatever else is in `current`.
+    apart: tuple[RecordType, ...] = ()
 
     def under(self, settings: SourceSettings) -> Self:
         """The source with the objects and documents that these settings ask for, and no others."""

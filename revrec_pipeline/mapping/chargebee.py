@@ -395,4 +395,5 @@ SOURCE = Source(
     settings=ChargebeeSettings,
     record_types=_record_types,
     rows=rows,
+    apart=(RecordType.SALES, RecordType.INVOICES),
 )

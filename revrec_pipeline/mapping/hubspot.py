@@ -298,4 +298,5 @@ SOURCE = Source(
     settings=HubspotSettings,
     record_types=record_types,
     rows=rows,
+    apart=(RecordType.SALES, RecordType.INVOICES),
 )

@@ -197,6 +197,7 @@ SOURCE = Source(
     settings=NetsuiteSettings,
     record_types=_record_types,
     rows=rows,
+    apart=(RecordType.SALES, RecordType.INVOICES),
 )
 
 

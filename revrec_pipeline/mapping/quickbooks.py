@@ -452,4 +452,5 @@ SOURCE = Source(
     settings=QuickbooksSettings,
     record_types=_record_types,
     rows=rows,
+    apart=(RecordType.SALES, RecordType.INVOICES),
 )

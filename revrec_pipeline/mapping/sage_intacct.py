@@ -473,4 +473,5 @@ SOURCE = Source(
     record_types=_record_types,
     rows=rows,
     needs=_needs,
+    # Nothing is apart: an invoice that was written again hides the one before, see `_documents`.
 )

@@ -58,4 +58,5 @@ SOURCE = Source(
     record_types=record_types,
     rows=rows,
     needs=needs,
+    apart=(RecordType.SALES,),
 )

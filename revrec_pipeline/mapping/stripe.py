@@ -350,5 +350,5 @@ SOURCE = Source(
     settings=StripeSettings,
     record_types=_record_types,
     rows=rows,
-    apart=_record_types,
+    apart=(RecordType.SALES, RecordType.INVOICES),
 )

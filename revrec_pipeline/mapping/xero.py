@@ -165,6 +165,7 @@ SOURCE = Source(
     settings=XeroSettings,
     record_types=_record_types,
     rows=rows,
+    apart=(RecordType.SALES, RecordType.INVOICES),
 )
 
 
