@@ -82,22 +82,23 @@ def choose_changed(
     """Create `current` as `choose` does, but of what changed since a batch of this month was built.
 
     `base` is that batch's folder, `since` the newest landing that it knew; the month itself may not
-    have been listed after it. Of documents of these `objects` only. `dropped` becomes the ids of
-    the batch that do not count any more, be it that they are in `current` now. Returns how many ids
-    changed.
+    have been listed after it. `dropped` becomes the ids of the batch that do
+    not count any more, be it that they are in `current` now. Returns how many ids changed.
     """
     _open_listings(db, known)
     landed = _keys(lake, news(known, period, since))
     db.execute(f"CREATE TABLE landed AS {_winners(landed)}")
-    # All documents of these ids, for an id is a document whatever object it is; and those that an
-    # other month's listing holds, which may lack them now.
+    # Also those that another month's listing holds, which may lack them now; and whatever shares
+    # an id with one of them, for an id is a document whatever object it is.
     db.execute(
         f"""
         CREATE TABLE before AS
-        SELECT object, id, row(version, landing, page, $period, "window") AS winner,
-            "window" IN (SELECT window_name FROM listing WHERE landing > $since) AS listed
-        FROM {_literal(base / "current.parquet")}
-        WHERE id IN (SELECT id FROM landed) OR listed
+        WITH held AS (
+            SELECT object, id, row(version, landing, page, $period, "window") AS winner,
+                "window" IN (SELECT window_name FROM listing WHERE landing > $since) AS listed
+            FROM {_literal(base / "current.parquet")}
+        )
+        FROM held WHERE id IN (SELECT id FROM landed UNION SELECT id FROM held WHERE listed)
         """,
         {"period": period, "since": since},
     )
