@@ -98,7 +98,6 @@ class EventLog(SqliteEventLogStorage):
 
     def wipe(self) -> None:
         """Remove all events."""
-        self._last = None
         self._files.close()
         super().wipe()
 
