@@ -235,6 +235,37 @@ def test_a_batch_of_other_settings_code_or_landings_is_no_base(
     assert not has_base(lake, built)
 
 
+def test_what_another_months_listing_lacks_by_now_leaves_the_month(tmp_path: Path) -> None:
+    """Stripe lists by the day of creation, and an invoice counts when it is finalised."""
+    lake = Lake(tmp_path / "lake")
+    late, other = (
+        {"document": name, "version": "1", "period": "2026-01", "window": None, "kind": "whole"}
+        for name in "ab"
+    )
+    step(lake, "2026-02", [late])
+    step(lake, "2026-01", [other])
+    build(lake)
+    step(lake, "2026-02", [])
+    built = build(lake)
+    assert has_base(lake, built)
+    same(lake, built, tmp_path / "whole")
+    assert built.totals["rows"].to_pylist() == [2]
+
+
+def test_a_version_that_was_newer_in_another_month_is_not_brought_back_by_an_older_one(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path / "lake")
+    land(lake, "2026-02", line("a", period="2026-02"), version="3")
+    land(lake, "2026-01", line("b"))
+    build(lake)
+    land(lake, CHANGES, line("a", amount="7.00"), version="2")
+    built = build(lake)
+    assert has_base(lake, built)
+    assert built.totals["rows"].to_pylist() == [1]
+    same(lake, built, tmp_path / "whole")
+
+
 def test_a_document_that_is_lost_among_what_changed_is_told_by_the_whole_month(
     tmp_path: Path,
 ) -> None:
