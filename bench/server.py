@@ -29,8 +29,8 @@ from resources.stripe_api import API_VERSION
 _EMPTY = b'{"object": "list", "data": [], "has_more": false}'
 _ACCOUNT = b'{"object": "account", "id": "acct_bench"}'
 _EVENTS_OF_AN_EDIT = ("invoice.updated", "invoice.paid")
-#: A window of changes ends a minute before it is pulled.
-_EDITED_BEFORE = 120
+#: The clock goes on by so much with each edit, for a window of changes ends a minute before now.
+_AFTER_AN_EDIT = 120
 
 
 class DataSet:
@@ -44,6 +44,11 @@ class DataSet:
         self.requests = 0
         self._edited: dict[int, None] = {}  # in the order of their numbers
         self._edited_at = 0
+        self._ahead = 0
+
+    def now(self) -> float:
+        """What this server takes for the time, in seconds since 1970."""
+        return time.time() + self._ahead
 
     def answer(self, target: str) -> bytes:
         """The body for a path with its query."""
@@ -73,7 +78,8 @@ class DataSet:
             self._edited = dict.fromkeys(range(7, self.total, int(every)))
         else:
             self._edited = dict.fromkeys(range(self.total - int(query["newest"]), self.total))
-        self._edited_at = int(time.time()) - _EDITED_BEFORE
+        self._edited_at = int(self.now())
+        self._ahead += _AFTER_AN_EDIT
         return str(len(self._edited)).encode()
 
     def _record(self, number: int) -> bytes:
@@ -156,7 +162,7 @@ class _Connection(asyncio.Protocol):
             request, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
             target = request.split(b" ", 2)[1].decode()
             body = self._data.answer(target)
-            date = format_datetime(datetime.now(UTC), usegmt=True)
+            date = format_datetime(datetime.fromtimestamp(self._data.now(), UTC), usegmt=True)
             self._transport.write(
                 f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: {date}\r\n"
                 f"Request-Id: req_1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
