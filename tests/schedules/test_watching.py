@@ -13,6 +13,7 @@ from receivers import mail_server, webhook
 from assets.context import IN_PROCESS_TAG
 from resources.alerts import SMTP_PASSWORD, WEBHOOK
 from revrec_pipeline import instances
+from revrec_pipeline.sources import SOURCES
 
 MAIL = """
 [alerts]
@@ -145,6 +146,22 @@ def test_a_run_whose_worker_was_killed_is_told_and_a_commands_is_not(
 
     (told,) = posted
     assert told["text"].startswith("*changes_stripe failed*\nRun worker has crashed\nRun ")
+
+
+def test_assets_that_were_chosen_in_the_ui_are_told_by_their_source(
+    on_disk: Callable[[], Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with webhook() as (url, posted):
+        pipeline = on_disk()
+        watch = Watch(pipeline)
+        monkeypatch.setenv(WEBHOOK, url)
+        monkeypatch.setenv("STRIPE_API_KEY", "sk_test_wrong")
+        chosen = [f"raw/stripe/{name}" for name in SOURCES["stripe"].objects]
+        pipeline.run("__ASSET_JOB", "2026-05", assets=[*chosen, "stripe/invoices"], may_fail=True)
+
+        assert watch.told() == [None]
+
+    assert [one["text"].splitlines()[0] for one in posted] == ["*stripe 2026-05 failed*"]
 
 
 def test_an_alert_that_could_not_be_sent_fails_the_tick_without_a_secret_and_not_the_next(
