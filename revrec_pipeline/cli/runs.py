@@ -124,7 +124,7 @@ class Runner:
             return True
         run = record.dagster_run
         if not run.is_finished:
-            # Storage on PostgreSQL may be another machine's, whose servers cannot be seen from here.
+            # Storage on PostgreSQL may be for several machines; others' servers are not seen here.
             if not isinstance(self.instance.event_log_storage, EventLog) or not was_killed(run):
                 return False
             self.instance.report_run_failed(run, KILLED)
