@@ -194,6 +194,38 @@ def test_a_killed_run_that_dagster_will_retry_keeps_its_sync_open(pipeline: Pipe
     assert asked(pipeline.tick()) == [("deliver_conversion_file", None)]
 
 
+def test_a_retry_that_dagster_forgot_is_asked_for_again(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backfill(pipeline, "going", BulkActionStatus.REQUESTED)
+    backfill(pipeline, "ended", BulkActionStatus.CANCELED)
+    failed = {}
+    for name, tags in {
+        "forgotten": {BACKFILL_TAG: "going"},
+        "retried": {"dagster/auto_retry_run_id": "another"},
+        "of an ended backfill": {BACKFILL_TAG: "ended"},
+        "of a command": {IN_PROCESS_TAG: "here"},
+    }.items():
+        failed[name] = pipeline.instance.create_run_for_job(
+            pipeline.definitions.resolve_job_def("sync_stripe"),
+            tags={**tags, "dagster/will_retry": "true"},
+            status=dg.DagsterRunStatus.STARTED,
+        )
+        pipeline.instance.report_run_failed(failed[name])
+
+    def told() -> dict[str, int]:
+        failure = dg.DagsterEventType.RUN_FAILURE
+        logs = pipeline.instance.all_logs
+        return {name: len(logs(run.run_id, of_type=failure)) for name, run in failed.items()}
+
+    once = dict.fromkeys(failed, 1)
+    pipeline.tick()
+    assert told() == once  # Dagster gets its time
+    monkeypatch.setattr("schedules.sensors._FORGOTTEN_SECONDS", 0.0)
+    pipeline.tick()
+    assert told() == once | {"forgotten": 2}
+
+
 def test_a_backfill_that_has_ended_waits_for_no_retry(pipeline: Pipeline) -> None:
     """Dagster retries no run of an ended backfill, and leaves the tag that promises it."""
     backfill(pipeline, "abcdefgh", BulkActionStatus.COMPLETED_FAILED)
