@@ -147,6 +147,24 @@ def test_months_that_changes_touch_are_rebuilt_under_the_same_sync_and_then_deli
     assert delivered["periods"] == months
 
 
+def test_what_landed_in_a_pull_that_was_killed_before_the_ledger_knew_is_rebuilt_by_the_next(
+    pipeline: Pipeline, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.run("sync_stripe", "2026-06")
+    pipeline.route()
+    sandbox.command("story")
+    sandbox.command("advance", seconds=3600)
+
+    def killed(*_: object) -> None:
+        raise RuntimeError("between the landing and the ledger")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("assets.raw.cursors.advance", killed)
+        pipeline.run("changes_stripe", may_fail=True)
+    pipeline.run("changes_stripe")
+    assert ("rebuild_stripe", "2026-06") in asked(pipeline.tick())
+
+
 def test_a_rebuild_that_a_killed_tick_never_launched_is_asked_for_again(
     touched: Pipeline,
 ) -> None:
