@@ -144,7 +144,8 @@ def raw_changes(source: Source, settings: Settings) -> dg.AssetsDefinition:
                     until=until,
                 )
             with ledger.open().transaction() as tx:
-                cursors.touch(tx, source.name, landing.touched, landing.id)
+                for one in (*_unnoted(lake, source, position), landing):
+                    cursors.touch(tx, source.name, one.touched, one.id)
                 if opened:  # a dry run leaves the window to the next sync
                     cursors.advance(tx, source.name, until)
                 _resolve_errors(tx, source, opened, "")
@@ -228,6 +229,17 @@ def raw_sweep(source: Source, settings: Settings) -> dg.AssetsDefinition:
         )
 
     return sweep_ids
+
+
+def _unnoted(lake: LakeResource, source: Source, position: datetime) -> Iterator[Landing]:
+    """Windows that landed, but whose pull was killed before the ledger knew.
+
+    The same documents have just landed again and touched no month, since the lake has them.
+    """
+    for landing in lake.open().landings(source.name):
+        until = landing.until if landing.window == CHANGES else None
+        if until and datetime.fromisoformat(until) > position:
+            yield landing
 
 
 def _freshness(cron: str | None, settings: Settings) -> dg.FreshnessPolicy | None:

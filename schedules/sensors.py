@@ -8,12 +8,13 @@ delivery exactly once.
 
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES
+from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from assets.context import BACKFILL_TAG, IN_PROCESS_TAG, ROOT_RUN_TAG, SYNC_TAG, TRIGGER_TAG
 from resources.stores import LedgerResource
@@ -30,6 +31,10 @@ _BUDGET_SECONDS = 25.0
 _PATIENCE_SECONDS = 5.0
 # How long a requested delivery may wait in the queue before it is asked for again.
 _REQUEST_LEASE_SECONDS = 600.0
+# After so long a retry that Dagster promised is not coming; its daemon looks every 5 s.
+_FORGOTTEN_SECONDS = 120.0
+# For so long it is asked for again and again.
+_REMINDED_FOR = timedelta(days=1)
 # What the daemon puts on a run that a sensor asked for.
 _RUN_KEY_TAG = "dagster/run_key"
 # What may still bring something: all but those that are over, and failed ones for their retry.
@@ -72,6 +77,7 @@ def routing_sensor(
 def _requests(
     instance: dg.DagsterInstance, ledger: Ledger, site: SiteSettings
 ) -> Iterator[dg.RunRequest]:
+    _have_retried(instance)
     with ledger.transaction(deadline=_PATIENCE_SECONDS) as tx:
         waiting = jobs.unsealed(tx)
     syncs: dict[str, list[dict[str, Any]]] = {}
@@ -93,6 +99,37 @@ def _requests(
             run_config=delivery_config(Route(job["route"]), job["id"]),
             tags={"revrec/job": str(job["id"]), "revrec/source": job["source"]},
         )
+
+
+def _have_retried(instance: dg.DagsterInstance) -> None:
+    """Report failures again whose promised retry never came.
+
+    Dagster stores the event of a failure before the run's status. Its daemon of retries may read
+    the one before the other is there; then it passes the run by and never looks again, while the
+    run's backfill and its sync wait for the retry for ever. Seen on a machine with much to do.
+    """
+    promised = dg.RunsFilter(
+        tags={WILL_RETRY_TAG: "true"},
+        statuses=[dg.DagsterRunStatus.FAILURE],
+        updated_after=datetime.now(UTC) - _REMINDED_FOR,
+    )
+    for record in instance.get_run_records(promised):
+        run = record.dagster_run
+        if (
+            run.is_complete_and_waiting_to_retry
+            and IN_PROCESS_TAG not in run.tags
+            and not _is_of_an_ended_backfill(instance, run)
+            and time.time() - (record.end_time or 0) > _FORGOTTEN_SECONDS
+        ):
+            instance.report_run_failed(run, "the retry of this run never came; asking again")
+
+
+def _is_of_an_ended_backfill(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Of such a backfill Dagster retries nothing, whatever the tags of its runs promise."""
+    if BACKFILL_TAG not in run.tags:
+        return False
+    backfill = instance.get_backfill(run.tags[BACKFILL_TAG])
+    return backfill is None or backfill.status in BULK_ACTION_TERMINAL_STATUSES
 
 
 def _release_the_dead(instance: dg.DagsterInstance, ledger: Ledger) -> None:

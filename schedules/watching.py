@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.definitions.assets.job.asset_job import is_reserved_asset_job_name
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from assets.context import IN_PROCESS_TAG
@@ -42,10 +43,18 @@ def failure_sensor(settings: Settings) -> dg.SensorDefinition:
         if IN_PROCESS_TAG in run.tags:
             return
         month = run.tags.get(_PARTITION_TAG)
-        subject = f"{run.job_name}{f' {month}' if month else ''} failed"
+        subject = f"{_what(run)}{f' {month}' if month else ''} failed"
         alert(settings.alerts, subject, f"{_reason(context)}\nRun {run.run_id}")
 
     return alert_on_failure
+
+
+def _what(run: dg.DagsterRun) -> str:
+    """The run's job; for assets that were chosen in the UI, which has none, their sources."""
+    if not is_reserved_asset_job_name(run.job_name):
+        return run.job_name
+    paths = [key.path for key in run.asset_selection or ()]
+    return ", ".join(sorted({path[1] if path[0] == "raw" else path[0] for path in paths}))
 
 
 def _reason(context: dg.RunFailureSensorContext) -> str:

@@ -47,6 +47,12 @@ class Running:
     env: dict[str, str]
     url: str
     ledger: Ledger
+    process: subprocess.Popen[bytes]
+
+    def kill(self) -> None:
+        """`kill -9` of everything at once, as when the machine loses its power."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def revrec(self, *arguments: str) -> Any:
         """What a command prints, as JSON if it asks for that."""
@@ -86,6 +92,20 @@ class Running:
         )["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
 
+    def launch_backfill(self, keys: list[dict[str, Any]], months: list[str]) -> str:
+        """Choose assets in the graph and months in the dialog; the backfill's id."""
+        launched = self.ask(
+            """mutation($params: LaunchBackfillParams!) {
+                launchPartitionBackfill(backfillParams: $params) {
+                    __typename ... on LaunchBackfillSuccess { backfillId }
+                    ... on PythonError { message }
+                }
+            }""",
+            params={"assetSelection": keys, "partitionNames": months, "fromFailure": False},
+        )["launchPartitionBackfill"]
+        assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        return str(launched["backfillId"])
+
 
 def until(what: str, found: Callable[[], T | None], seconds: float = 900) -> T:
     """Poll until there is a result; the deadline is only there to end a hopeless wait."""
@@ -113,7 +133,7 @@ def dagster_dev(home: Path, env: dict[str, str]) -> Iterator[Running]:
             start_new_session=True,
         )
     ledger = open_ledger(env.get("REVREC_LEDGER_URL") or f"duckdb:///{home / 'ledger.duckdb'}")
-    running = Running(env, f"http://127.0.0.1:{port}", ledger)
+    running = Running(env, f"http://127.0.0.1:{port}", ledger, process)
     try:
         until("Dagster's code location", lambda: _loaded(running), 180)
         yield running
@@ -122,8 +142,9 @@ def dagster_dev(home: Path, env: dict[str, str]) -> Iterator[Running]:
         raise
     finally:
         ledger.close()
-        os.killpg(process.pid, signal.SIGINT)
         try:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
             process.wait(20)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
@@ -185,20 +206,15 @@ def whole_way(dagster: Running, sandbox: Sandbox) -> None:
 
 def backfill(dagster: Running) -> None:
     """Select the assets of both sources and twelve months, and press the button."""
-    keys = [
+    dagster.launch_backfill([key for source in ASSETS for key in asset_keys(source)], MONTHS)
+
+
+def asset_keys(source: str) -> list[dict[str, Any]]:
+    """The assets of a source that have months."""
+    return [
         {"path": [source, name] if name in ("sales", "invoices") else ["raw", source, name]}
-        for source, names in ASSETS.items()
-        for name in names
+        for name in ASSETS[source]
     ]
-    launched = dagster.ask(
-        """mutation($params: LaunchBackfillParams!) {
-            launchPartitionBackfill(backfillParams: $params) {
-                __typename ... on PythonError { message }
-            }
-        }""",
-        params={"assetSelection": keys, "partitionNames": MONTHS},
-    )["launchPartitionBackfill"]
-    assert launched["__typename"] == "LaunchBackfillSuccess", launched
 
 
 def ended(dagster: Running, count: int) -> list[dict[str, Any]] | None:

@@ -56,6 +56,21 @@ def daemon(arguments):
                 run_config={**QUIET, **(config or {})}, raise_on_error=False,
             )
 
+        repository = definitions.get_repository_def()
+        asked = {}
+
+        def tick():
+            context = dg.build_sensor_context(
+                instance=instance, repository_def=repository,
+                resources={"ledger": definitions.resources["ledger"]},
+            )
+            found = repository.get_sensor_def(ROUTING_SENSOR).evaluate_tick(context)
+            for one in found.run_requests or []:
+                if not instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": one.run_key})):
+                    asked[one.run_key] = one
+
+        # It gives back what killed deliveries had claimed, else a retry of one would wait for it.
+        tick()
         # And what the daemon of retries does with those, once.
         for dead in instance.get_runs():
             if dead.is_complete_and_waiting_to_retry and not dead.tags.get(IN_PROCESS_TAG):
@@ -69,24 +84,17 @@ def daemon(arguments):
 
         job, *month = arguments
         run(job, *month)
-        repository = definitions.get_repository_def()
-        while True:
-            context = dg.build_sensor_context(
-                instance=instance, repository_def=repository,
-                resources={"ledger": definitions.resources["ledger"]},
-            )
-            asked = repository.get_sensor_def(ROUTING_SENSOR).evaluate_tick(context).run_requests
-            new = [
-                one for one in asked or []
-                if not instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": one.run_key}))
-            ]
-            if not new:
-                return
-            for one in new:
-                tags = {**one.tags, "dagster/run_key": one.run_key}
+        tick()
+        while asked:
+            for key in list(asked):
+                one = asked.pop(key)
+                tags = {**one.tags, "dagster/run_key": key}
                 run(one.job_name, one.partition_key, tags, one.run_config)
+            tick()
 
 
+threads = os.listdir("/proc/self/task")
+assert len(threads) == 1, f"forking a process with {len(threads)} threads is not safe"
 for line in sys.stdin:
     kind, environment, *arguments = json.loads(line)
     child = os.fork()
@@ -101,7 +109,7 @@ for line in sys.stdin:
             with open(environment["FORKED_LOG"], "a") as log:
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
-            faulthandler.enable()
+            faulthandler.enable(open(environment["FORKED_LOG"] + ".faults", "a"))
             {"command": command, "daemon": daemon}[kind](arguments)
         except SystemExit as stop:
             code = stop.code or 0
@@ -155,10 +163,17 @@ def forks() -> Iterator[Forks]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            # As the command line has it, so that the process has one thread when it forks.
+            "OPENBLAS_NUM_THREADS": "1",
+            "JE_ARROW_MALLOC_CONF": "background_thread:false",
+        },
+        start_new_session=True,
     )
     try:
         yield Forks(process)
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # a child that hangs as well
         process.wait()

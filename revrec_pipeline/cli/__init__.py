@@ -4,6 +4,7 @@ Exit codes: 0 done (also when rows were flagged), 1 something failed, 2 what was
 wrong. Errors are one line on stderr.
 """
 
+import os
 import sys
 from keyword import iskeyword
 from typing import NoReturn
@@ -34,6 +35,13 @@ _COMMANDS = {
     "connections": "connections",
     "broken": "broken",
     "dev": "dev",
+}
+
+# NumPy and Arrow start threads when they are imported, which nothing here uses; a process that is
+# forked has to have one thread only (ADR 20).
+_ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 
 
@@ -72,6 +80,8 @@ def revrec() -> None:
 
 def main() -> None:
     """Run the command line; errors of `RevrecError` become one line and their exit code."""
+    for name, value in _ONE_THREAD.items():
+        os.environ.setdefault(name, value)
     try:
         revrec.main(prog_name="revrec", standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -22,6 +22,8 @@ from revrec_pipeline.cli.home import LEASE_SECONDS as LEASE_SECONDS
 from revrec_pipeline.cli.home import TRIGGER as TRIGGER
 from revrec_pipeline.definitions import build_definitions
 from revrec_pipeline.errors import RevrecError
+from revrec_pipeline.instances.event_log import EventLog
+from revrec_pipeline.instances.run_launcher import KILLED, was_killed
 from revrec_pipeline.ledger import Ledger, jobs
 from revrec_pipeline.settings import Settings
 
@@ -120,8 +122,13 @@ class Runner:
         record = self.instance.get_run_record_by_id(run_id)
         if record is None:
             return True
-        if not record.dagster_run.is_finished:
-            return False
+        run = record.dagster_run
+        if not run.is_finished:
+            # Storage on PostgreSQL may be for several machines; others' servers are not seen here.
+            if not isinstance(self.instance.event_log_storage, EventLog) or not was_killed(run):
+                return False
+            self.instance.report_run_failed(run, KILLED)
+            return True
         # Elsewhere a step may outlive its cancelled run for a while; the daemon waits as long.
         return self.was_ours(run_id) or time.time() - (record.end_time or 0) > STEPS_END_SECONDS
 

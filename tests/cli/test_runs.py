@@ -1,10 +1,13 @@
 """Runs in the process of a command, and the daemon's beside them."""
 
+import json
+import socket
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from command_line import SETTINGS, Home
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from assets.context import IN_PROCESS_TAG, pool_name
 from revrec_pipeline.cli.runs import Runner
@@ -59,3 +62,19 @@ def test_what_another_run_left_a_minute_ago_is_given_back(
     assert runner.pulling("stripe") == run_id  # its step may still be ending
     monkeypatch.setattr("revrec_pipeline.cli.runs.STEPS_END_SECONDS", 0.0)
     assert runner.pulling("stripe") is None
+
+
+def test_a_pull_that_was_killed_together_with_its_code_server_is_ended(
+    runner: Runner, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "server")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        run_id = puller(runner, **{GRPC_INFO_TAG: json.dumps({"socket": path})})
+        assert runner.pulling("stripe") == run_id
+    assert runner.pulling("stripe") is None
+    run = runner.instance.get_run_by_id(run_id)
+    assert run
+    assert run.status is dg.DagsterRunStatus.FAILURE
+    assert puller(runner) is not None  # the slot is free

@@ -147,6 +147,24 @@ def test_months_that_changes_touch_are_rebuilt_under_the_same_sync_and_then_deli
     assert delivered["periods"] == months
 
 
+def test_what_landed_in_a_pull_that_was_killed_before_the_ledger_knew_is_rebuilt_by_the_next(
+    pipeline: Pipeline, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.run("sync_stripe", "2026-06")
+    pipeline.route()
+    sandbox.command("story")
+    sandbox.command("advance", seconds=3600)
+
+    def killed(*_: object) -> None:
+        raise RuntimeError("between the landing and the ledger")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("assets.raw.cursors.advance", killed)
+        pipeline.run("changes_stripe", may_fail=True)
+    pipeline.run("changes_stripe")
+    assert ("rebuild_stripe", "2026-06") in asked(pipeline.tick())
+
+
 def test_a_rebuild_that_a_killed_tick_never_launched_is_asked_for_again(
     touched: Pipeline,
 ) -> None:
@@ -192,6 +210,38 @@ def test_a_killed_run_that_dagster_will_retry_keeps_its_sync_open(pipeline: Pipe
     assert pipeline.tick() == []
     pipeline.instance.add_run_tags(crashed.run_id, {"dagster/auto_retry_run_id": run_id})
     assert asked(pipeline.tick()) == [("deliver_conversion_file", None)]
+
+
+def test_a_retry_that_dagster_forgot_is_asked_for_again(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backfill(pipeline, "going", BulkActionStatus.REQUESTED)
+    backfill(pipeline, "ended", BulkActionStatus.CANCELED)
+    failed = {}
+    for name, tags in {
+        "forgotten": {BACKFILL_TAG: "going"},
+        "retried": {"dagster/auto_retry_run_id": "another"},
+        "of an ended backfill": {BACKFILL_TAG: "ended"},
+        "of a command": {IN_PROCESS_TAG: "here"},
+    }.items():
+        failed[name] = pipeline.instance.create_run_for_job(
+            pipeline.definitions.resolve_job_def("sync_stripe"),
+            tags={**tags, "dagster/will_retry": "true"},
+            status=dg.DagsterRunStatus.STARTED,
+        )
+        pipeline.instance.report_run_failed(failed[name])
+
+    def told() -> dict[str, int]:
+        failure = dg.DagsterEventType.RUN_FAILURE
+        logs = pipeline.instance.all_logs
+        return {name: len(logs(run.run_id, of_type=failure)) for name, run in failed.items()}
+
+    once = dict.fromkeys(failed, 1)
+    pipeline.tick()
+    assert told() == once  # Dagster gets its time
+    monkeypatch.setattr("schedules.sensors._FORGOTTEN_SECONDS", 0.0)
+    pipeline.tick()
+    assert told() == once | {"forgotten": 2}
 
 
 def test_a_backfill_that_has_ended_waits_for_no_retry(pipeline: Pipeline) -> None:
