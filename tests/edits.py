@@ -39,6 +39,15 @@ SALESFORCE = Ways(
         "date": Edit(_DAYS, _opportunity("CloseDate")),
         "price": Edit(("0", "17.25", "-3.5"), _opportunity_line("UnitPrice")),
         "term": Edit((None, 1, 36), _opportunity_line("Term__c")),
+        "rename": Edit(
+            ("Ironbridge & Sons", "Zephyr SA"),
+            lambda records, number, name: {
+                "op": "edit",
+                "object": "Account",
+                "id": records.customer(number),
+                "fields": {"Name": name},
+            },
+        ),
         "remove_line": Edit(
             (True, False),
             lambda records, number, hard: {

@@ -62,7 +62,7 @@ class Record:
 class Records:
     """What an edit may pick from: the newest first, then in the order of the ids."""
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], named: Callable[[Any], Record]) -> None:
+    def __init__(self, rows: list[Mapping[str, Any]], named: Callable[[Any], Record]) -> None:
         self.documents: list[Record] = []
         self._lines: dict[Record, int] = {}
         #: Ids of lines, where the vendor names them.
@@ -74,6 +74,7 @@ class Records:
             self._lines[document] = self._lines.get(document, 0) + 1
             self.lines.append(row["line_id"])
         self.gone: list[Record] = []
+        self.customers = sorted({row["customer_id"] for row in rows if row["customer_id"]})
         self._names = count(1)
 
     def new_name(self) -> str:
@@ -88,6 +89,10 @@ class Records:
     def line(self, number: int) -> str:
         """The id of a line."""
         return self.lines[number % len(self.lines)]
+
+    def customer(self, number: int) -> str:
+        """The id of a customer."""
+        return self.customers[number % len(self.customers)]
 
     def removed(self, number: int) -> Record | None:
         """A document that was deleted."""

@@ -277,7 +277,8 @@ class Org:
         moment = stamp(at or self._clock.now())
         for child, field in _CHILDREN.get(name, ()):
             for (each,) in self._children(child, field, id_):
-                self._remove(child, each, moment, hard=hard)
+                if hard or not self.value(child, each, "IsDeleted"):
+                    self._remove(child, each, moment, hard=hard)
         parent = None
         if name == "OpportunityLineItem":
             parent = self.value(name, id_, "OpportunityId")
