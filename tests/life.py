@@ -7,6 +7,7 @@ histories are tried in `test_year_of_life`.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -41,10 +42,10 @@ from revrec_pipeline.sources import SOURCES
 
 #: Documents are dated in them, before and after they are edited.
 MONTHS = ("2026-05", "2026-06")
-#: A change becomes visible so many seconds before lag and overlap together would miss it …
-_IN_TIME = 60
-#: … and so many seconds after a pull that could not see it yet.
-_JUST_MISSED = 60
+#: A change becomes visible so long before lag and overlap together would miss it …
+_IN_TIME = timedelta(minutes=5)
+#: … and so long after a pull that could not see it yet.
+_JUST_MISSED = timedelta(minutes=1)
 #: So many records are tried for an edit that wants the first one to take it.
 _PICKS = 40
 
@@ -62,19 +63,21 @@ class Record:
 class Records:
     """What an edit may pick from: the newest first, then in the order of the ids."""
 
-    def __init__(self, rows: list[Mapping[str, Any]], named: Callable[[Any], Record]) -> None:
+    def __init__(self, rows: list[Mapping[str, Any]], ways: "Ways") -> None:
+        self._line_object = ways.line_object
         self.documents: list[Record] = []
         self._lines: dict[Record, int] = {}
         #: Ids of lines, where the vendor names them.
         self.lines: list[str] = []
         for row in sorted(rows, key=lambda row: (row["document_id"], row["line_id"])):
-            document = named(row)
+            document = ways.named(row)
             if document not in self._lines:
                 self.documents.append(document)
             self._lines[document] = self._lines.get(document, 0) + 1
             self.lines.append(row["line_id"])
         self.gone: list[Record] = []
         self.customers = sorted({row["customer_id"] for row in rows if row["customer_id"]})
+        self.products = sorted({row["product_id"] for row in rows if row["product_id"]})
         self._names = count(1)
 
     def new_name(self) -> str:
@@ -90,19 +93,27 @@ class Records:
         """The id of a line."""
         return self.lines[number % len(self.lines)]
 
+    def product(self, number: int) -> str:
+        """The id of a product."""
+        return self.products[number % len(self.products)]
+
     def customer(self, number: int) -> str:
         """The id of a customer."""
         return self.customers[number % len(self.customers)]
 
-    def removed(self, number: int) -> Record | None:
-        """A document that was deleted."""
-        return self.gone[number % len(self.gone)] if self.gone else None
+    def removed(self, number: int, *objects: str) -> Record | None:
+        """What was deleted, of one of these objects."""
+        found = [one for one in self.gone if one.object in objects]
+        return found[number % len(found)] if found else None
 
     def learn(self, command: Command, answer: Mapping[str, Any]) -> None:
         """Note what a command made or removed."""
-        made = answer.get("ids") or ([answer["id"]] if "id" in answer else [])
+        made = [str(one) for one in answer.get("ids") or filter(None, [answer.get("id")])]
         known = str(command.get("object", ""))
-        self.documents[:0] = [Record(known, str(one)) for one in made]
+        if known == self._line_object:
+            self.lines[:0] = made
+        else:
+            self.documents[:0] = [Record(known, one) for one in made]
         if command["op"] == "delete":
             self.gone.append(Record(known, str(command["id"])))
 
@@ -126,12 +137,16 @@ class Ways:
 
     source: str
     edits: Mapping[str, Edit]
+    #: How late a change may become visible, in seconds: the lag and the overlap that it was built
+    #: with. Not read from the client, lest it shrink with them.
+    late: int
     #: Faults of the sandbox that pass by themselves.
     faults: tuple[str, ...]
     #: Lines of `[sources.<source>]`.
     settings: str = ""
     #: Commands that make the account that it is; one of them is drawn.
     accounts: tuple[tuple[Command, ...], ...] = ((),)
+    line_object: str | None = None  # of what is added, this is a line
     named: Callable[[Any], Record] = lambda row: Record(row["document_type"], row["document_id"])
 
 
@@ -143,7 +158,8 @@ class Step:
     edits: tuple[tuple[str, int | None, Any], ...]
     late: int = 0  # so many of the last ones become visible late, after a sync
     wait: int = 0  # seconds until the sync, beside those that the source needs
-    fault: str | None = None  # what a request of the sync meets
+    fault: str | None = None  # what a request of the sync meets …
+    after: int = 1  # … once so many were answered
     sweep: bool = False  # whether the ids are swept, too
 
 
@@ -203,7 +219,7 @@ class Life:
         """What there is to edit."""
         with self.ledger.transaction() as tx:
             rows = lines.read_active(tx, self.record_type).read_all().to_pylist()
-        return Records(rows, self.ways.named)
+        return Records(rows, self.ways)
 
     def live(self, steps: Iterable[Step]) -> None:
         """Go through a history; the ledger must be right after every step."""
@@ -214,7 +230,11 @@ class Life:
                 kind = "500" if step.fault == "outage" else step.fault
                 # Nobody waits: how long the vendor lets one wait is tested with each client.
                 self.sandbox.fault(
-                    self.source.name, kind, after=1, times=times, headers={"Retry-After": "0"}
+                    self.source.name,
+                    kind,
+                    after=step.after,
+                    times=times,
+                    headers={"Retry-After": "0"},
                 )
             try:
                 self._sync()
@@ -222,6 +242,7 @@ class Life:
                 assert step.fault == "outage"
                 self.sandbox.command("mend")
                 self._sync()
+            self.sandbox.command("mend")  # a sync may need fewer requests
             if step.sweep or self._unswept:
                 self._sweep()
                 self._unswept = False
@@ -234,23 +255,33 @@ class Life:
 
     def _edit(self, step: Step) -> None:
         """Do the edits, all stamped with one instant, and let pass what the source needs."""
-        client = self._client()
-        late = (client.lag + client.lookback).total_seconds() - _IN_TIME
-        moment = self.sandbox.state()["now"]
+        moment = self._now()
+        late = timedelta(seconds=self.ways.late) - _IN_TIME
         shown = len(step.edits) - step.late
         for place, (what, number, value) in enumerate(step.edits):
-            visible_in = 0 if place < shown else late
+            visible_in = timedelta() if place < shown else late
             for pick in range(_PICKS) if number is None else (number,):
                 if self._do(what, pick, value, moment, visible_in):
                     break
         if step.late:
-            self.sandbox.command("advance", seconds=late - _JUST_MISSED)
+            self._wait_until(moment + late - _JUST_MISSED)
             self._sync()
-            self.sandbox.command("advance", seconds=_IN_TIME + _JUST_MISSED)
+            self._wait_until(moment + late)
         # Changes become visible with a lag: a sync looks no further than that.
-        self.sandbox.command("advance", seconds=client.lag.total_seconds() + 60 + step.wait)
+        lag = self._client().lag + timedelta(minutes=1, seconds=step.wait)
+        self.sandbox.command("advance", seconds=lag.total_seconds())
 
-    def _do(self, what: str, number: int, value: Any, moment: str, visible_in: float) -> bool:
+    def _now(self) -> datetime:
+        return datetime.fromisoformat(self.sandbox.state()["now"])
+
+    def _wait_until(self, moment: datetime) -> None:
+        """Not for so many seconds, for ours count as well."""
+        left = (moment - self._now()).total_seconds()
+        self.sandbox.command("advance", seconds=max(left, 0))
+
+    def _do(
+        self, what: str, number: int, value: Any, moment: datetime, visible_in: timedelta
+    ) -> bool:
         """Whether the source took it; one that it refuses (voiding a draft) changes nothing."""
         edit = self.ways.edits[what]
         command = edit.command(self.records, number, value)
@@ -258,7 +289,8 @@ class Life:
             return False
         self._unswept |= edit.silent
         own = {**command, "source": self.source.name}
-        wrapped = {"op": "as_of", "at": moment, "visible_in": visible_in, "command": own}
+        seconds = visible_in.total_seconds()
+        wrapped = {"op": "as_of", "at": moment.isoformat(), "visible_in": seconds, "command": own}
         answer = requests.post(f"{self.sandbox.origin}/_control", json=wrapped, timeout=10)
         if answer.status_code != 200:
             return False

@@ -44,6 +44,7 @@ def steps(draw: st.DrawFn, ways: Ways) -> Step:
         late=draw(st.integers(0, len(done))),
         wait=draw(st.sampled_from([0, 1, 7200, 2 * 86_400])),
         fault=draw(st.one_of(st.none(), st.sampled_from([*ways.faults, "outage"]))),
+        after=draw(st.integers(0, 12)),
         sweep=draw(st.booleans()),
     )
 
@@ -62,7 +63,9 @@ def all_edits(ways: Ways) -> list[Step]:
             (name, place + 3 * turn, edit.values[turn % len(edit.values)])
             for place, (name, edit) in enumerate(kinds)
         )
-        found.append(Step(done, late=len(done) // 2, fault=[*ways.faults, "outage"][-turn]))
+        found.append(
+            Step(done, late=len(done) // 2, fault=[*ways.faults, "outage"][-turn], after=3)
+        )
     return found
 
 
