@@ -50,7 +50,7 @@ def steps(draw: st.DrawFn, ways: Ways) -> Step:
 
 
 def all_edits(ways: Ways) -> list[Step]:
-    """A history with every kind of edit, then with every value of it, of which half show late.
+    """A history with every kind of edit, then twice more with other values, half of it seen late.
 
     What is created is so twice, lest what ends one document leaves none for the others.
     """
@@ -58,14 +58,12 @@ def all_edits(ways: Ways) -> list[Step]:
     twice = [(name, edit) for name, edit in kinds if name.startswith("create")]
     first = tuple((name, None, edit.values[0]) for name, edit in twice + kinds)
     found = [Step(first, fault=ways.faults[0], sweep=True)]
-    for turn in range(1, max(len(edit.values) for _, edit in kinds)):
+    for turn, fault in enumerate(("outage", ways.faults[-1]), start=1):
         done = tuple(
             (name, place + 3 * turn, edit.values[turn % len(edit.values)])
             for place, (name, edit) in enumerate(kinds)
         )
-        found.append(
-            Step(done, late=len(done) // 2, fault=[*ways.faults, "outage"][-turn], after=3)
-        )
+        found.append(Step(done, late=len(done) // 2, fault=fault, after=3))
     return found
 
 
