@@ -176,6 +176,8 @@ class Life:
     _numbers: Any = field(default_factory=lambda: count(1))
     _delivered: dict[str, canonical.Built] = field(default_factory=dict)
     _told: dict[str, tuple[Any, "Told"]] = field(default_factory=dict)
+    #: Months that were touched and are not built yet.
+    _pending: set[str] = field(default_factory=set)
     _unswept: bool = False
     #: The kinds of edits that the source has taken.
     taken: set[str] = field(default_factory=set)
@@ -197,10 +199,11 @@ class Life:
         life = cls(sandbox, ways, configuration, Lake(folder / "lake"), ledger, folder)
         with life._client() as client:
             began = client.server_time()
-            touched = {m for month in MONTHS for m in life._list(life.lake, client, month).touched}
+            for month in MONTHS:
+                life._pending.update(life._list(life.lake, client, month).touched)
             with ledger.transaction() as tx:
                 cursors.advance(tx, ways.source, began - client.lag)
-        life._deliver(touched)
+        life._deliver()
         return life
 
     @cached_property
@@ -265,7 +268,7 @@ class Life:
                     break
         if step.late:
             self._wait_until(moment + late - _JUST_MISSED)
-            self._sync()
+            self._pull()  # what it touches is built with the next sync
             self._wait_until(moment + late)
         # Changes become visible with a lag: a sync looks no further than that.
         lag = self._client().lag + timedelta(minutes=1, seconds=step.wait)
@@ -312,6 +315,10 @@ class Life:
         )
 
     def _sync(self) -> None:
+        self._pull()
+        self._deliver()
+
+    def _pull(self) -> None:
         with self.ledger.transaction() as tx:
             position = cursors.position(tx, self.source.name)
         assert position
@@ -329,11 +336,11 @@ class Life:
             )
         with self.ledger.transaction() as tx:
             cursors.advance(tx, self.source.name, until)
-        self._deliver(landing.touched)
+        self._pending.update(landing.touched)
 
     def _sweep(self) -> None:
         """What `assets.raw.raw_sweep` does."""
-        name, touched = self.source.name, set[str]()
+        name = self.source.name
         with self._client() as client:
             for month in MONTHS:
                 ids = pa.Table.from_batches(client.ids(month), IDS)
@@ -347,10 +354,10 @@ class Life:
                         api_version=client.api_version,
                         objects=self.source.objects,
                     )
-                    touched |= set(landing.touched)
+                    self._pending.update(landing.touched)
                 if found.unknown:
-                    touched |= set(self._list(self.lake, client, month).touched)
-        self._deliver(touched)
+                    self._pending.update(self._list(self.lake, client, month).touched)
+        self._deliver()
 
     def _build(self, lake: Lake, month: str) -> canonical.Built:
         return canonical.build(
@@ -362,7 +369,8 @@ class Life:
             self.configuration.mapping_site(),
         )
 
-    def _deliver(self, months: Iterable[str]) -> None:
+    def _deliver(self) -> None:
+        """Build the touched months and load them."""
         key = f"sync:{next(self._numbers)}"
         with self.ledger.transaction() as tx:
             job = jobs.open_job(
@@ -373,13 +381,14 @@ class Life:
                 name=key,
                 trigger="test",
             )
-        for month in sorted(months):
+        for month in sorted(self._pending):
             built = self._delivered[month] = self._build(self.lake, month)
             with self.ledger.transaction() as tx:
                 jobs.start_run(tx, job, month, key)
                 hand_over(tx, built, self.source, self.record_type, month, job, key)
         with self.ledger.transaction() as tx:
             jobs.seal(tx, key)
+        self._pending.clear()
         delivery.deliver(self.ledger, self.lake.root, job, Route.LIVE, claimed_by=key)
 
     # -- the comparison ----------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from conftest import Sandbox
 from edits import WAYS
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from life import Command, Life, Step, Ways
 
@@ -50,21 +50,21 @@ def steps(draw: st.DrawFn, ways: Ways) -> Step:
 
 
 def all_edits(ways: Ways) -> list[Step]:
-    """A history with every kind of edit, then twice more with other values, half of it seen late.
+    """Every kind of edit at once; then once more with other values, half of it seen late.
 
     What is created is so twice, lest what ends one document leaves none for the others.
     """
     kinds = list(ways.edits.items())
     twice = [(name, edit) for name, edit in kinds if name.startswith("create")]
     first = tuple((name, None, edit.values[0]) for name, edit in twice + kinds)
-    found = [Step(first, fault=ways.faults[0], sweep=True)]
-    for turn, fault in enumerate(("outage", ways.faults[-1]), start=1):
-        done = tuple(
-            (name, place + 3 * turn, edit.values[turn % len(edit.values)])
-            for place, (name, edit) in enumerate(kinds)
-        )
-        found.append(Step(done, late=len(done) // 2, fault=fault, after=3))
-    return found
+    second = tuple(
+        (name, place + 3, edit.values[1 % len(edit.values)])
+        for place, (name, edit) in enumerate(kinds)
+    )
+    return [
+        Step(first, fault=ways.faults[0], sweep=True),
+        Step(second, late=len(second) // 2, fault="outage", after=3),
+    ]
 
 
 Begin = Callable[..., Life]
@@ -110,7 +110,7 @@ def test_the_ledger_follows_any_history(begin: Begin, source: str) -> None:
     ways = WAYS[source]
 
     @settings(
-        max_examples=HISTORIES or 2,  # the first one is always the simplest
+        max_examples=HISTORIES or 1,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         # In `make test` a failure is not made smaller: that takes as long as many histories.
@@ -123,6 +123,8 @@ def test_the_ledger_follows_any_history(begin: Begin, source: str) -> None:
         behind=st.sampled_from([0, 86_400]),
     )
     def lives(history: list[Step], account: tuple[Command, ...], behind: float) -> None:
+        # The first one to come is always the simplest: nothing happens.
+        assume(sum(len(step.edits) for step in history) > 2)
         begin(ways, account, behind).live(history)
 
     lives()
