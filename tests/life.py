@@ -22,7 +22,7 @@ from conftest import Sandbox
 from assets.raw import _window
 from resources.client import IDS, SourceClient
 from resources.registry import resource_of
-from revrec_pipeline import canonical, delivery, sweep
+from revrec_pipeline import canonical, delivery, sweep, versions
 from revrec_pipeline.batch_rows import UNHASHED
 from revrec_pipeline.errors import SourceError
 from revrec_pipeline.hand_over import hand_over
@@ -433,7 +433,7 @@ class Life:
         for month in MONTHS:
             pages = [
                 one["sha256"]
-                for landing in canonical.relevant(known, month)
+                for landing in versions.relevant(known, month)
                 for one in landing.objects.values()
             ]
             if month not in self._told or self._told[month][0] != pages:
