@@ -65,6 +65,8 @@ class SourceClient(Protocol):
     def ids(self, period: str) -> Iterator[pa.RecordBatch]:
         """The ids (schema IDS) of all documents that a listing of the month would bring, cheaply.
 
+        Without archived ones, where the lake's keys of those name no window either.
+
         A sweep compares them with the lake: it finds what was deleted or appeared without any word
         in the change feed.
         """

@@ -121,6 +121,8 @@ class HubspotSandbox:
                 portal.update(kind, one, fields, now)
             case {"op": "delete", "object": str(kind), "id": str(one)}:
                 portal.archive(kind, one, now)
+            case {"op": "restore", "object": str(kind), "id": str(one)}:
+                portal.restore(kind, one)
             case {"op": "purge", "object": str(kind), "id": str(one)}:
                 portal.purge(kind, one)
             case {"op": "void", "id": str(one)}:

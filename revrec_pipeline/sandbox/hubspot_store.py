@@ -97,6 +97,14 @@ class Portal:
         self.live(kind, identifier).archived_at = at
         self.changed = True
 
+    def restore(self, kind: str, identifier: str) -> None:
+        """Out of the recycle bin, as it was: no stamp changes."""
+        record = self.records.get(kind, {}).get(identifier)
+        if record is None or record.archived_at is None:
+            raise CommandError(f"hubspot: no archived {kind} {identifier}")
+        record.archived_at = None
+        self.changed = True
+
     def purge(self, kind: str, identifier: str) -> None:
         """Gone at once, as after a GDPR deletion."""
         self.live(kind, identifier)

@@ -149,6 +149,8 @@ class NetsuiteSandbox:
             at=self._clock.now(),
             **command.get("fields", {}),
         )
+        if command.get("unstamped"):
+            self._books.erase_stamps(added)
         return {"id": str(added)}
 
     def _configure(self, command: Mapping[str, Any]) -> None:

@@ -101,7 +101,7 @@ class QuickbooksSandbox:
         self._calls: deque[float] = deque()
 
     def control(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """`story`; `add`, `edit`, `void`, `delete` of a document; `limit` and `tokens`."""
+        """`story`; `add`, `edit`, `replace`, `void`, `delete` a document; `limit` and `tokens`."""
         now = self._clock.now()
         match command:
             case {"op": "story"}:
@@ -115,6 +115,8 @@ class QuickbooksSandbox:
                 return {"object": entity, "id": found}
             case {"op": "add", "object": entity, "fields": fields}:
                 return {"ids": self._add(entity, fields, now)}
+            case {"op": "replace", "object": entity, "id": number, "fields": fields}:
+                self._books.replace(_form(entity, fields, "REPLACED"), number, now)
             case {"op": "edit", "object": entity, "id": number, "fields": fields}:
                 self._books.edit(entity, number, fields, now)
             case {"op": "void", "object": entity, "id": number}:
@@ -160,16 +162,8 @@ class QuickbooksSandbox:
 
     def _add(self, entity: str, fields: Mapping[str, Any], now: datetime) -> list[str]:
         """So many documents of one line over `amount`, all with one stamp."""
-        if entity not in _CAPTURED:
-            raise CommandError(f"quickbooks: {entity} cannot be added")
-        day = date.fromisoformat(fields["day"])
-        line = Line(str(fields.get("item", "SEAT")), amount=Decimal(str(fields["amount"])))
-        found = []
-        for number in range(int(fields.get("count", 1))):
-            name = f"{fields.get('number', 'ADDED')}-{number}"
-            form = Form(entity, day, fields.get("customer", "lumen"), (line,), number=name)
-            found.append(str(self._books.add(form, now)["Id"]))
-        return found
+        names = (f"{fields.get('number', 'ADDED')}-{n}" for n in range(int(fields.get("count", 1))))
+        return [str(self._books.add(_form(entity, fields, one), now)["Id"]) for one in names]
 
     # -- requests ----------------------------------------------------------------------------
 
@@ -332,6 +326,15 @@ class QuickbooksSandbox:
             f"<Detail>{_LIMIT_DETAIL}</Detail></Error></Fault></IntuitResponse>"
         )
         return Response(body, status, media_type="application/xml;charset=UTF-8")
+
+
+def _form(entity: str, fields: Mapping[str, Any], number: str) -> Form:
+    """A form of equal lines (`lines`, by default one) over `amount` each."""
+    if entity not in _CAPTURED:
+        raise CommandError(f"quickbooks: {entity} cannot be added")
+    line = Line(str(fields.get("item", "SEAT")), amount=Decimal(str(fields["amount"])))
+    day, lines = date.fromisoformat(fields["day"]), (line,) * int(fields.get("lines", 1))
+    return Form(entity, day, fields.get("customer", "lumen"), lines, number=number)
 
 
 def _throttled(status: int) -> str:

@@ -217,6 +217,14 @@ class Books:
         one.update(copy.deepcopy(dict(fields)))
         self._stamp(one, at)
 
+    def replace(self, form: Form, number: str, at: datetime) -> None:
+        """Enter a form anew under its id, as a full update does: no line stays."""
+        old = self._stored(form.entity, number)
+        new = sale(form, int(number), at, token=int(old["SyncToken"]) + 1)
+        new["MetaData"]["CreateTime"] = old["MetaData"]["CreateTime"]
+        self.entities[form.entity][number] = new
+        self.touched = True
+
     def void(self, entity: str, number: str, at: datetime, *, keep: bool = False) -> None:
         """Void a document: its amounts and quantities become zero, unless they are to be kept."""
         one = self._stored(entity, number)

@@ -93,10 +93,7 @@ class SageIntacctSandbox:
         self._hidden: set[tuple[str, str]] = set()
 
     def control(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """`story`, changes of documents, and of what the user may do.
-
-        `edit` with `visible_in` seconds shows the change that much later, stamped with now.
-        """
+        """`story`, changes of documents, and of what the user may do."""
         now = self._clock.now()
         books = self._books
         match command:
@@ -105,10 +102,8 @@ class SageIntacctSandbox:
             case {"op": "add", "object": "ARINVOICE" | "ARADJUSTMENT" as name, "fields": fields}:
                 return {"id": self._add(name, fields, now)}
             case {"op": "edit", "object": name, "id": record, "fields": fields}:
-                later = command.get("visible_in")
-                visible_at = None if later is None else now + timedelta(seconds=float(later))
                 values = {field: _typed(name, field, value) for field, value in fields.items()}
-                books.edit(name, int(record), values, now, visible_at=visible_at)
+                books.edit(name, int(record), values, now)
             case {"op": "delete", "object": name, "id": record}:
                 books.delete(name, int(record), now)
             case {"op": "edit_order", "id": record, "factor": factor}:
@@ -165,7 +160,6 @@ class SageIntacctSandbox:
     # -- requests ----------------------------------------------------------------------------
 
     async def _gateway(self, request: Request) -> Response:
-        self._books.settle(self._clock.now())
         try:
             root = _read(request.headers.get("content-type", ""), await request.body())
             _admit(root)

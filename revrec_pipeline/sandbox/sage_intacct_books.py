@@ -3,7 +3,7 @@
 Which records there are is in `sage_intacct_data`, how they are queried in `sage_intacct_query`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -54,7 +54,6 @@ class Books:
         self.tables: dict[str, dict[int, Row]] = {name: {} for name in SCHEMA}
         self.changes = 0
         self._document, self._line = 200, 1000
-        self._later: list[tuple[datetime, Callable[[], None]]] = []
 
     # -- documents ---------------------------------------------------------------------------
 
@@ -228,16 +227,8 @@ class Books:
         lines = line_object(name)
         return [row for row in self.tables[lines].values() if row[LINES[lines][0]] == record]
 
-    def edit(
-        self,
-        name: str,
-        record: int,
-        fields: Mapping[str, Value],
-        at: datetime,
-        *,
-        visible_at: datetime | None = None,
-    ) -> None:
-        """Change a document or a line; its document is stamped. The stamp is that of the edit.
+    def edit(self, name: str, record: int, fields: Mapping[str, Value], at: datetime) -> None:
+        """Change a document or a line; its document is stamped.
 
         Raises:
             CommandError: the object has no such field.
@@ -250,21 +241,9 @@ class Books:
             parent, document = LINES[name]
             header = self.find(document, row[parent])
 
-        def change() -> None:
-            row.update(fields)
-            header["WHENMODIFIED"] = at
-
+        row.update(fields)
+        header["WHENMODIFIED"] = at
         self.changes += 1
-        if visible_at is None:
-            change()
-        else:
-            self._later.append((visible_at, change))
-
-    def settle(self, now: datetime) -> None:
-        """Show the changes whose time has come."""
-        for due, change in [each for each in self._later if each[0] <= now]:
-            change()
-            self._later.remove((due, change))
 
     def delete(self, name: str, record: int, at: datetime, *, suffix: str = "") -> None:
         """Remove a document with its lines. The audit history does not know adjustments."""

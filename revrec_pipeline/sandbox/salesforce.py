@@ -77,7 +77,7 @@ class SalesforceSandbox:
     # -- control -----------------------------------------------------------------------------
 
     def control(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """`add`, `edit`, `delete` (`hard`), `story`, `configure`, `expire` and `fail_job`.
+        """`add`, `edit`, `delete` (`hard`), `undelete`; `story`, `configure`, `expire`, `fail_job`.
 
         `configure` takes `page_size` and the switches of `_FEATURES`; `expire` ends `sessions` or
         `locators`; `fail_job` gives the next Bulk job a `message` to fail with; `state` tells how
@@ -92,6 +92,8 @@ class SalesforceSandbox:
                 case "delete":
                     hard = bool(command.get("hard", False))
                     self._org.delete(command["object"], command["id"], hard=hard)
+                case "undelete":
+                    self._org.undelete(command["object"], command["id"])
                 case "story":
                     return data.story(self._org)
                 case "configure":

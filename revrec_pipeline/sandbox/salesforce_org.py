@@ -277,7 +277,8 @@ class Org:
         moment = stamp(at or self._clock.now())
         for child, field in _CHILDREN.get(name, ()):
             for (each,) in self._children(child, field, id_):
-                self._remove(child, each, moment, hard=hard)
+                if hard or not self.value(child, each, "IsDeleted"):
+                    self._remove(child, each, moment, hard=hard)
         parent = None
         if name == "OpportunityLineItem":
             parent = self.value(name, id_, "OpportunityId")
@@ -288,6 +289,20 @@ class Org:
             self._roll_up(parent, moment)
         if summed:
             self._sum(name, summed)
+
+    def undelete(self, name: str, id_: str) -> None:
+        """Take a record out of the recycle bin, with the children that went in with it."""
+        self._kind(name, {})
+        if not self.value(name, id_, "IsDeleted"):
+            raise CommandError(f"salesforce: {name} {id_} is not in the recycle bin")
+        since, moment = self.value(name, id_, "SystemModstamp"), stamp(self._clock.now())
+        for child, field in _CHILDREN.get(name, ()):
+            for (each,) in self._children(child, field, id_):
+                if self.value(child, each, "SystemModstamp") == since:
+                    self._set(child, each, {"IsDeleted": False}, moment)
+        self._set(name, id_, {"IsDeleted": False}, moment)
+        if name == "OpportunityLineItem":
+            self._roll_up(self.value(name, id_, "OpportunityId"), moment)
 
     def _remove(self, name: str, id_: str, moment: str, *, hard: bool) -> None:
         if hard:

@@ -63,6 +63,18 @@ class _DateMiddleware:
         await self._app(scope, receive, stamp)
 
 
+class _SettleMiddleware:
+    """Before each request, lets show what has become visible meanwhile."""
+
+    def __init__(self, app: ASGIApp, settle: Callable[[], None]) -> None:
+        self._app = app
+        self._settle = settle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._settle()
+        await self._app(scope, receive, send)
+
+
 def build_app() -> Starlette:
     """The application with fresh data."""
     clock, faults = Clock(), Faults()
@@ -86,6 +98,7 @@ def build_app() -> Starlette:
         ],
         middleware=[
             Middleware(_DateMiddleware, clock=clock),
+            Middleware(_SettleMiddleware, settle=control.settle),
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=1),
             Middleware(
                 FaultMiddleware,

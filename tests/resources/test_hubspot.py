@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import Sandbox
@@ -17,7 +18,7 @@ from resources.client import IDS
 from resources.hubspot import HubspotClient
 from resources.hubspot_api import API_VERSION, CONCURRENCY, HubspotSecrets
 from resources.registry import resource_of
-from revrec_pipeline import canonical
+from revrec_pipeline import canonical, sweep
 from revrec_pipeline.errors import (
     SettingsError,
     SourceAuthError,
@@ -285,7 +286,15 @@ def test_all_months_together_hold_every_document_once_and_ids_name_the_same(
         and str(one.properties["hs_invoice_date"]) < "2026-07-01"
     ]
     assert sorted(found) == sorted(expected)
-    assert sorted(swept) == sorted(expected)
+    archived = [
+        (kind, one.id)
+        for kind in ("deal", "invoice")
+        for one in portal.records[f"{kind}s"].values()
+        if one.archived_at
+    ]
+    # What is archived is for sweeps as if it were gone: that is how they find what was restored.
+    assert sorted(swept + archived) == sorted(expected)
+    assert archived
 
 
 def test_a_month_begins_and_ends_by_the_sites_clocks(sales: Harness) -> None:
@@ -524,6 +533,33 @@ def test_a_changed_line_of_an_invoice_brings_the_invoice(hubspot: Harness) -> No
     assert not keys(pages)
 
 
+def test_a_sweep_finds_a_deal_that_was_restored(sales: Harness, tmp_path: Path) -> None:
+    """Restoring leaves the stamp alone, so no window has it."""
+    lake, deal, month = Lake(tmp_path), sales.deal("Thirds"), ""
+
+    def land(window: str, pages: list[Page]) -> None:
+        objects = SOURCE.under(HubspotSettings()).objects
+        lake.land("hubspot", window, pages, run_id="r", api_version="v", objects=objects)
+
+    def swept() -> tuple[list[str], int]:
+        ids = pa.Table.from_batches(sales.client.ids(month), IDS)
+        found = sweep.compare(lake, "hubspot", month, ids, ["deal"])
+        return found.gone["id"].to_pylist(), found.unknown
+
+    sales.command("edit", object="deals", id=deal, fields={"dealname": "Thirds again"})
+    month = str(keys(sales.changes())[deal][1])
+    land(month, sales.listing(month))
+    sales.command("delete", object="deals", id=deal)
+    land(CHANGES, sales.changes())
+    assert swept() == ([], 0)
+
+    sales.command("restore", object="deals", id=deal)
+    assert deal not in keys(sales.changes(hours=0))
+    assert swept() == ([], 1)
+    land(month, sales.listing(month))
+    assert swept() == ([], 0)
+
+
 def test_an_archived_deal_is_a_change_although_its_stamp_is_not_airbyte_19838(
     sales: Harness,
 ) -> None:
@@ -531,7 +567,7 @@ def test_an_archived_deal_is_a_change_although_its_stamp_is_not_airbyte_19838(
     before = keys(sales.listing("2026-06"))[deal]
     sales.command("delete", object="deals", id=deal)
     pages = sales.changes()
-    assert keys(pages) == {deal: before}
+    assert keys(pages) == {deal: (*before[:2], None)}  # no sweep counts on what is archived
     assert records(pages)[deal]["archived"] is True
 
 

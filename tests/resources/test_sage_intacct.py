@@ -615,9 +615,9 @@ def test_a_change_that_shows_two_hours_late_is_in_a_later_window(intacct: Harnes
     """The stamp is that of the change; a window without lag would have passed it by."""
     client = intacct.client
     number = intacct.find("SI0134")
-    intacct.command(
-        "edit", object="ARINVOICE", id=number, fields={"STATE": "Paid"}, visible_in=1.9 * HOURS
-    )
+    edit = {"op": "edit", "source": "sage_intacct", "object": "ARINVOICE", "id": number}
+    at, command = intacct.sandbox.state()["now"], edit | {"fields": {"STATE": "Paid"}}
+    intacct.sandbox.command("as_of", at=at, command=command, visible_in=1.9 * HOURS)
     end = client.server_time() - client.lag
     first = list(client.changes(end - timedelta(hours=1), end))
     intacct.sandbox.command("advance", seconds=2 * HOURS + 60)

@@ -277,6 +277,17 @@ def test_a_search_knows_no_archived_records_and_lags_behind(hubspot: Asking) -> 
     assert hubspot.search(where("dealname", "EQ", value="bulk"))["total"] == 1
 
 
+def test_a_deal_comes_back_from_the_archive_as_it_was(hubspot: Asking) -> None:
+    deal = hubspot.deal("Thirds")
+    read = {"inputs": [{"id": deal}], "properties": ["hs_lastmodifieddate"]}
+    before = hubspot.json(f"{OBJECTS}/deals/batch/read", read)["results"]
+    hubspot.command("delete", object="deals", id=deal)
+    assert hubspot.search(where("dealname", "EQ", value="Thirds"))["total"] == 0
+    hubspot.command("restore", object="deals", id=deal)
+    assert hubspot.search(where("dealname", "EQ", value="Thirds"))["total"] == 1
+    assert hubspot.json(f"{OBJECTS}/deals/batch/read", read)["results"] == before
+
+
 # -- batches -------------------------------------------------------------------------------------
 
 

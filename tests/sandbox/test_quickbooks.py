@@ -3,7 +3,7 @@
 import base64
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +15,7 @@ from revrec_pipeline.periods import period_range
 from revrec_pipeline.sandbox import company
 from revrec_pipeline.sandbox.clock import Clock
 from revrec_pipeline.sandbox.quickbooks_data import Books
-from revrec_pipeline.sandbox.quickbooks_objects import REALM, Object
+from revrec_pipeline.sandbox.quickbooks_objects import REALM, Form, Line, Object
 from revrec_pipeline.sandbox.quickbooks_query import QueryError, parse
 from revrec_pipeline.sandbox.quickbooks_tokens import (
     CLIENT_ID,
@@ -413,3 +413,17 @@ def test_an_order_that_is_named_is_one_of_the_same_customer(books: Books) -> Non
             assert org.value("Account", account, "Name") == customers[one["CustomerRef"]["value"]]
             checked += 1
     assert checked > 30
+
+
+def test_a_form_that_is_entered_anew_keeps_its_id_and_none_of_its_lines(books: Books) -> None:
+    entity, number = books.find("2026-0528")
+    before = books.entities[entity][number]
+    form = Form(entity, date(2026, 6, 2), "lumen", (Line("SEAT", amount=Decimal(7)),))
+    books.replace(form, number, datetime(2026, 11, 27, 12, tzinfo=UTC))
+    after = books.entities[entity][number]
+    assert (after["TxnDate"], after["TotalAmt"], len(after["Line"])) == ("2026-06-02", 7, 2)
+    assert int(after["SyncToken"]) == int(before["SyncToken"]) + 1
+    assert after["MetaData"] == {
+        "CreateTime": before["MetaData"]["CreateTime"],
+        "LastUpdatedTime": "2026-11-27T04:00:00-08:00",
+    }

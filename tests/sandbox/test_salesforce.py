@@ -271,6 +271,27 @@ def test_an_edit_stamps_the_record_and_a_new_amount_stamps_its_header(client: Cl
     assert client.query(soql).json()["records"][0]["TotalPrice"] == 18720.0
 
 
+def test_a_record_comes_out_of_the_recycle_bin_with_what_went_in_with_it(client: Client) -> None:
+    soql = (
+        "SELECT Id, OpportunityId FROM OpportunityLineItem"
+        " WHERE Opportunity.Name = 'Price typed wrong' ORDER BY SortOrder"
+    )
+    first, second, *_ = client.query(soql).json()["records"]
+    header, edit = first["OpportunityId"], {"source": "salesforce"}
+    client.sandbox.command("delete", object="OpportunityLineItem", id=first["Id"], **edit)
+    client.sandbox.command("advance", seconds=60)
+    client.sandbox.command("delete", object="Opportunity", id=header, **edit)
+    soql = f"SELECT Id, SystemModstamp FROM OpportunityLineItem WHERE OpportunityId = '{header}'"
+    assert client.query(soql).json()["records"] == []
+    client.sandbox.command("advance", seconds=60)
+    client.sandbox.command("undelete", object="Opportunity", id=header, **edit)
+    now = client.sandbox.state()["now"]
+    there = client.query(soql).json()["records"]
+    assert first["Id"] not in {line["Id"] for line in there}
+    assert second["Id"] in {line["Id"] for line in there}
+    assert {line["SystemModstamp"][:16] for line in there} == {now[:16]}
+
+
 def test_the_story_changes_five_records_and_no_more(client: Client) -> None:
     client.sandbox.command("advance", seconds=60)
     moment = datetime.now(UTC) + timedelta(seconds=30)

@@ -59,12 +59,48 @@ def test_the_clock_does_not_go_back() -> None:
         Clock().advance(-1)
 
 
+def test_a_clock_may_be_behind_ours(sandbox: Sandbox) -> None:
+    sandbox.command("reset", behind=86400)
+    behind = datetime.now(UTC) - datetime.fromisoformat(sandbox.state()["now"])
+    assert timedelta(hours=23, minutes=59) < behind < timedelta(days=1, minutes=1)
+
+
+def test_what_is_done_as_of_an_instant_is_stamped_with_it_and_shows_when_it_is_due(
+    sandbox: Sandbox,
+) -> None:
+    now = datetime.fromisoformat(sandbox.state()["now"])
+    add = {"customer": "northwind", "product": "SEAT", "amount": 100}
+    shown = {"op": "add", "object": "invoice", "source": "stripe", "fields": add}
+    at = (now - timedelta(hours=1)).isoformat()
+
+    made = sandbox.command("as_of", at=at, command=shown)["id"]
+    later = sandbox.command("as_of", at=at, command=shown, visible_in=7200)
+
+    assert later == {"visible_at": (now + timedelta(hours=1)).isoformat()}
+    known = get(sandbox, "/v1/invoices?limit=100").json()["data"]
+    assert get(sandbox, f"/v1/invoices/{made}").json()["created"] == int(now.timestamp()) - 3600
+    sandbox.command("advance", seconds=3599)
+    assert len(get(sandbox, "/v1/invoices?limit=100").json()["data"]) == len(known)
+    sandbox.command("advance", seconds=2)
+    fresh = [
+        one for one in get(sandbox, "/v1/invoices?limit=100").json()["data"] if one not in known
+    ]
+    assert [one["created"] for one in fresh] == [int(now.timestamp()) - 3600]
+
+
 # -- faults --------------------------------------------------------------------------------------
 
 
 def test_a_fault_strikes_after_some_requests_and_then_so_many_times(sandbox: Sandbox) -> None:
     sandbox.fault("stripe", "500", path=PATH, after=1, times=2)
     assert [get(sandbox).status_code for _ in range(4)] == [200, 500, 500, 200]
+
+
+def test_faults_are_mended(sandbox: Sandbox) -> None:
+    sandbox.fault("stripe", "500", times=1000)
+    assert get(sandbox).status_code == 500
+    sandbox.command("mend")
+    assert get(sandbox).status_code == 200
 
 
 def test_a_fault_strikes_only_the_paths_of_its_pattern(sandbox: Sandbox) -> None:
