@@ -7,7 +7,7 @@ months rebuilt. `raw/<source>/sweep` looks for what the feed did not tell. Nothi
 field means.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice, pairwise
@@ -70,6 +70,7 @@ def raw_months(
             with _client(context, source) as client:
                 _verify_account(client, ledger)
                 began = client.server_time()
+                built_here = bool(opened) and _builds(context.run, source, opened)
                 context.log.info("listing %s %s", source.title, period)
                 landing = lake.open().land(
                     source.name,
@@ -78,11 +79,10 @@ def raw_months(
                     run_id=context.run.run_id,
                     api_version=client.api_version,
                     objects=source.objects,
+                    note=_noting(ledger, source, () if not built_here else (period,)),
                 )
             with ledger.open().transaction() as tx:
-                built_here = bool(opened) and _builds(context.run, source, opened)
-                waiting = [month for month in landing.touched if month != period or not built_here]
-                cursors.touch(tx, source.name, waiting, landing.id)
+                _forget_missing(tx, lake, source)
                 cursors.listed(tx, source.name, period)
                 _resolve_errors(tx, source, opened, period)
                 if opened and cursors.position(tx, source.name) is None:
@@ -142,10 +142,10 @@ def raw_changes(source: Source, settings: Settings) -> dg.AssetsDefinition:
                     objects=source.objects,
                     since=since,
                     until=until,
+                    note=_noting(ledger, source),
                 )
             with ledger.open().transaction() as tx:
-                for one in (*_unnoted(lake, source, position), landing):
-                    cursors.touch(tx, source.name, one.touched, one.id)
+                _forget_missing(tx, lake, source)
                 if opened:  # a dry run leaves the window to the next sync
                     cursors.advance(tx, source.name, until)
                 _resolve_errors(tx, source, opened, "")
@@ -199,22 +199,20 @@ def raw_sweep(source: Source, settings: Settings) -> dg.AssetsDefinition:
                     run_id=context.run.run_id,
                     api_version=client.api_version,
                     objects=source.objects,
+                    note=_noting(ledger, source),
                 )
                 for period in listed:
                     ids = pa.Table.from_batches(client.ids(period), IDS)
                     found = sweep.compare(lake.open(), source.name, period, ids, source.documents)
-                    landings = []
                     if found.gone.num_rows:
                         pages = sweep.tombstones(found, client.server_time())
-                        landings.append(land(CHANGES, pages))
+                        land(CHANGES, pages)
                         gone += found.gone.num_rows
                     if found.unknown:
-                        landings.append(land(period, client.listing(period)))
+                        land(period, client.listing(period))
                         relisted.append(period)
-                    with ledger.open().transaction() as tx:
-                        for landing in landings:
-                            cursors.touch(tx, source.name, landing.touched, landing.id)
             with ledger.open().transaction() as tx:
+                _forget_missing(tx, lake, source)
                 touched = _in(settings, cursors.pending_periods(tx, source.name))
                 _resolve_errors(tx, source, opened, "")
                 for job_id in opened.values():
@@ -231,15 +229,26 @@ def raw_sweep(source: Source, settings: Settings) -> dg.AssetsDefinition:
     return sweep_ids
 
 
-def _unnoted(lake: LakeResource, source: Source, position: datetime) -> Iterator[Landing]:
-    """Windows that landed, but whose pull was killed before the ledger knew.
+def _noting(
+    ledger: LedgerResource, source: Source, built_here: Collection[str] = ()
+) -> Callable[[Landing], None]:
+    """Records the months of a landing before it appears, but for those that the run builds.
 
-    The same documents have just landed again and touched no month, since the lake has them.
+    After it would be too late: a pull that was killed in between left documents that the next one,
+    which landed the same, took for known, so nobody rebuilt their months (`make kills` found it).
     """
-    for landing in lake.open().landings(source.name):
-        until = landing.until if landing.window == CHANGES else None
-        if until and datetime.fromisoformat(until) > position:
-            yield landing
+
+    def note(landing: Landing) -> None:
+        months = [month for month in landing.touched if month not in built_here]
+        with ledger.open().transaction() as tx:
+            cursors.touch(tx, source.name, months, landing.id)
+
+    return note
+
+
+def _forget_missing(tx: Transaction, lake: LakeResource, source: Source) -> None:
+    landed = [landing.id for landing in lake.open().landings(source.name)]
+    cursors.forget_missing(tx, source.name, landed)
 
 
 def _freshness(cron: str | None, settings: Settings) -> dg.FreshnessPolicy | None:

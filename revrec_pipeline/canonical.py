@@ -84,7 +84,7 @@ class Built:
     failed_rows: dict[str, int]  # asset check → rows that fail it
     lost: tuple[str, ...]  # current documents that the mapping gave no row
     damaged: tuple[Damage, ...]  # raw pages that are not as they landed
-    landings: tuple[str, ...]  # what it was built from; newer ones may have arrived since
+    landings: tuple[str, ...]  # all that were known; newer ones may have arrived since
 
     @property
     def faulty(self) -> str | None:
@@ -211,7 +211,8 @@ class _Month:
                 ).to_arrow_table(),
                 lost=lost,
                 damaged=tuple(damaged),
-                landings=tuple(landing.id for landing in landings),
+                # Also those that do not count any more: a listing that was made again, say.
+                landings=tuple(landing.id for landing in known),
             )
             lake.publish(batch, path)
         return built

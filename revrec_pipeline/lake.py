@@ -19,7 +19,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -249,10 +249,13 @@ class Lake:
         objects: Iterable[str],
         since: datetime | None = None,
         until: datetime | None = None,
+        note: Callable[[Landing], None] | None = None,
     ) -> Landing:
         """Write all pages of one pull as one landing, or nothing at all.
 
         `objects` are the raw objects to expect, so that a month without records still has a file.
+        `note` is told of the landing before it appears: whoever is killed in between has noted one
+        that never came, and not the other way round.
         """
         started = datetime.now(UTC)
         landing_id = f"{started:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(4)}"
@@ -287,6 +290,8 @@ class Lake:
             )
             manifest = json.dumps(asdict(landing), indent=2, sort_keys=True)
             (folder / "manifest.json").write_text(manifest + "\n", encoding="utf-8")
+            if note:
+                note(landing)
             self.publish(folder, landing.folder)
         return landing
 

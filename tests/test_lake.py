@@ -52,6 +52,27 @@ def test_a_page_is_kept_byte_for_byte_with_its_request_and_hash(tmp_path: Path) 
     assert landing.objects["credit_note"]["pages"] == 0
 
 
+def test_a_landing_is_noted_before_it_appears_and_not_at_all_if_that_fails(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+
+    def note(landing: Landing) -> None:
+        assert landing.touched == ("2026-01",)
+        assert lake.landings("stripe") == []
+        raise OSError("the ledger is gone")
+
+    with pytest.raises(OSError, match="the ledger is gone"):
+        lake.land(
+            "stripe",
+            "2026-01",
+            [page(("in_1", "1", "2026-01"))],
+            run_id="run",
+            api_version="v1",
+            objects=("invoice", "credit_note"),
+            note=note,
+        )
+    assert lake.landings("stripe") == []
+
+
 def test_a_landing_reads_back_as_it_was_written(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     landing = land(lake, "2026-01", page(("in_1", "1", "2026-01")))

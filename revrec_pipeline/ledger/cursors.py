@@ -1,7 +1,8 @@
 """How far each source has been read, and the months that wait for a rebuild from the lake.
 
-An incremental pull lands one window, then, in one transaction, moves the source's cursor and
-records the months that it touched. Canonical runs take those months and clear what they rebuilt.
+An incremental pull records the months that it touches, lands its window, and moves the source's
+cursor, in this order: whatever a kill leaves, no landing is unknown here. Canonical runs take those
+months and clear what they rebuilt.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,9 @@ from typing import Any
 
 from revrec_pipeline.ledger import Transaction, now
 
+#: How names begin that stand among the landings and are none: rebuilds that somebody asked for.
+#: They sort before every landing: a sensor takes the greatest as its mark of what has landed.
+ASKED = "-"
 #: For sources of our own, whose months are no partitions.
 ALL_MONTHS = ("0000-01", "9999-12")
 
@@ -152,6 +156,21 @@ def clear(tx: Transaction, source: str, period: str, landings: Sequence[str]) ->
         """,
         source=source,
         period=period,
+        landings=list(landings),
+    )
+
+
+def forget_missing(tx: Transaction, source: str, landings: Sequence[str]) -> None:
+    """Drop what was recorded of landings that never came, for their pull was killed.
+
+    `landings` are all that the lake has, and no pull of the source may be about to land another.
+    """
+    tx.execute(
+        f"""
+        DELETE FROM touched_period
+        WHERE source = :source AND landing <> ALL(:landings) AND landing NOT LIKE '{ASKED}%'
+        """,
+        source=source,
         landings=list(landings),
     )
 

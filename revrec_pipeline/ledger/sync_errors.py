@@ -449,8 +449,7 @@ def asked(tx: Transaction, source: str) -> list[str]:
 
 def _asks(record_type: str) -> str:
     """How the rebuilds that errors ask for are named among the landings that ask for one."""
-    # Sorts before every landing: a sensor takes the greatest as its mark of what has landed.
-    return f"-error:{record_type}:"
+    return f"{cursors.ASKED}error:{record_type}:"
 
 
 def _ask_for_rebuild(tx: Transaction, error: dict[str, Any]) -> None:

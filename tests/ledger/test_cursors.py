@@ -74,3 +74,16 @@ def test_months_of_a_sync_that_ended_without_a_rebuild_are_taken_by_the_next(
         cursors.clear(tx, "stripe", "2026-02", ["a"])
         jobs.seal(tx, "first")
         assert cursors.take(tx, "stripe", "second") == {"2026-01": ["a"]}
+
+
+def test_what_was_noted_of_a_landing_that_never_came_is_forgotten_and_what_was_asked_for_stays(
+    ledger: Ledger,
+) -> None:
+    with ledger.transaction() as tx:
+        cursors.touch(tx, "stripe", ["2026-01"], "20260101T000000.000000Z-a")
+        cursors.touch(tx, "stripe", ["2026-02"], "20260102T000000.000000Z-b")
+        cursors.touch(tx, "stripe", ["2026-03"], "-error:invoices:7")
+        cursors.touch(tx, "xero", ["2026-04"], "20260102T000000.000000Z-b")
+        cursors.forget_missing(tx, "stripe", ["20260101T000000.000000Z-a"])
+        assert cursors.pending_periods(tx, "stripe") == ["2026-01", "2026-03"]
+        assert cursors.pending_periods(tx, "xero") == ["2026-04"]

@@ -402,9 +402,9 @@ def test_a_touched_month_outside_of_the_site_is_not_asked_for(pipeline: Pipeline
     """Dagster refuses a key that is no partition, and with it the whole tick, again and again."""
     pipeline.run("sync_stripe", "2026-05")
     pipeline.route()
+    pipeline.run("changes_stripe")  # forgets what never landed
     with pipeline.ledger.transaction() as tx:
         cursors.touch(tx, "stripe", ["2019-03", "2026-05", "2099-01"], "landing")
-    pipeline.run("changes_stripe")
     assert "rebuild_stripe 2026-05" in pipeline.route()
     with pipeline.ledger.transaction() as tx:
         assert cursors.pending_periods(tx, "stripe") == ["2019-03", "2099-01"]
