@@ -112,7 +112,11 @@ def build(
     Raises:
         LakeError: the month was pulled under settings that asked for less than these do.
     """
-    month = _Month(lake, source.under(settings), record_type, period, settings, site, waived)
+    # Read once: what lands or is recorded meanwhile is for the next build.
+    known, records = lake.landings(source.name), tuple(references.landings(lake))
+    month = _Month(
+        lake, source.under(settings), record_type, period, settings, site, waived, known, records
+    )
     base = month.base()
     built = month.build(base) if base else None
     return built or month.build_whole()
@@ -129,6 +133,8 @@ class _Month:
     settings: SourceSettings
     site: Site
     waived: Sequence[Waiver]
+    known: list[Landing]  # all of the source, oldest first
+    records: tuple[str, ...]  # landings of customers and products
 
     @property
     def folder(self) -> Path:
@@ -143,19 +149,17 @@ class _Month:
         """
         if self.record_type not in self.source.apart:
             return None
-        known = self.lake.landings(self.source.name)
-        made_with = self.made_with()
+        made_with, listings = self.made_with(), newest_listings(self.known)
         best: _Base | None = None
         for folder, recipe in batch_files.recipes(self.lake.root / self.folder):
-            if recipe.made_with != made_with or recipe.landings != _digest_of(
-                known, recipe.newest_landing
-            ):
+            newest = recipe.newest_landing
+            if recipe.made_with != made_with or recipe.landings != _digest_of(self.known, newest):
                 continue
-            if not versions.news(known, self.period, recipe.newest_landing):
+            if not versions.news(self.known, self.period, newest):
                 return None
-            if recipe.base or newest_listings(known).get(self.period, "") > recipe.newest_landing:
+            if recipe.base or listings.get(self.period, "") > newest:
                 continue
-            if best is None or best[1].newest_landing < recipe.newest_landing:
+            if best is None or best[1].newest_landing < newest:
                 best = folder, recipe
         return best
 
@@ -167,7 +171,7 @@ class _Month:
             self.settings.model_dump_json(),
             repr(self.site),
             *sorted(map(repr, self.waived)),
-            *references.landings(self.lake),
+            *self.records,
         )
         return sha256("\n".join(parts).encode()).hexdigest()
 
@@ -179,15 +183,14 @@ class _Month:
 
     def build(self, base: _Base | None) -> Built | None:
         """Build the month: with a base, of what changed since. None: build it whole instead."""
-        lake, record_type = self.lake, self.record_type
-        known = lake.landings(self.source.name)
+        lake, record_type, known = self.lake, self.record_type, self.known
         landings = versions.relevant(known, self.period)
         with lake.reading(), lake.scratch() as folder, engine(folder / "spill") as db:
             batch = folder / "batch"
             batch.mkdir()
             if base is None:
                 versions.choose(db, lake, known, landings, self.period)
-            elif not self._choose_changed(db, base, known, landings):
+            elif not self._choose_changed(db, base, landings):
                 return None
             used = _open_pages(db, lake, self.source, landings, self.period)
             damaged = controls.damaged(lake, used, self.source.objects)
@@ -198,7 +201,7 @@ class _Month:
             if base and (lost or damaged):  # the whole month tells what is wrong
                 return None
             if record_type in self.source.apart and not lost and not damaged:
-                self._recipe(known, base).write(batch)
+                self._recipe(base).write(batch)
             content_hash = self._content_hash(db, batch / "rows.parquet", base)
             path = self.folder / content_hash[:16]
             built = Built(
@@ -218,18 +221,14 @@ class _Month:
         return built
 
     def _choose_changed(
-        self,
-        db: duckdb.DuckDBPyConnection,
-        base: _Base,
-        known: list[Landing],
-        landings: list[Landing],
+        self, db: duckdb.DuckDBPyConnection, base: _Base, landings: list[Landing]
     ) -> bool:
         """Create `current` and `dropped`; False if too much has changed since the base."""
         folder, recipe = base
         changed = versions.choose_changed(
             db,
             self.lake,
-            known,
+            self.known,
             landings,
             self.period,
             base=folder,
@@ -252,12 +251,12 @@ class _Month:
             digest.update(repr((base[0].name, dropped)).encode())
         return digest.hexdigest()
 
-    def _recipe(self, known: list[Landing], base: _Base | None) -> Recipe:
-        newest = known[-1].id if known else ""
+    def _recipe(self, base: _Base | None) -> Recipe:
+        newest = self.known[-1].id if self.known else ""
         return Recipe(
             self.made_with(),
             newest,
-            _digest_of(known, newest),
+            _digest_of(self.known, newest),
             str(base[0].relative_to(self.lake.root)) if base else None,
         )
 
