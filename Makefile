@@ -10,7 +10,7 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test kills years lint types check bench lock clean
+.PHONY: help setup demo test kills backfills years lint types check bench lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -35,6 +35,9 @@ test: setup ## Pass the tests
 
 kills: setup ## Kill syncs of all sources a hundred times; compare with an undisturbed home
 	@$(BIN)/python -m pytest -n 0 tests/sync_kills.py
+
+backfills: setup ## Cancel, re-execute and kill a backfill in a real Dagster, by the UI's own requests
+	@$(BIN)/python -m pytest -n 0 tests/e2e/backfills.py
 
 years: setup ## Live 40 random histories of each source, or as many as YEARS says (an hour)
 	@YEARS=$(or $(YEARS),40) $(BIN)/python -m pytest -n 2 tests/test_year_of_life.py
