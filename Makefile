@@ -57,7 +57,7 @@ check: lint types test ## All of the above
 	@$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --require-hashes -r requirements/bench.lock
 	@touch $@
 
-bench: setup .venv-bench/.installed ## Measure against dlt, the official client and the floor (10 minutes)
+bench: setup .venv-bench/.installed ## Measure against dlt, the official client and the floor (15 minutes)
 	@$(BIN)/python -m bench $(BENCH)
 
 lock: setup ## Resolve the pins anew from requirements/*.in

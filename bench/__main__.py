@@ -108,7 +108,7 @@ def main() -> None:
             chosen, count = CONTESTANTS[:2], count * options.scale
         results = _rounds(work / "data", count, chosen, options.rounds)
         print_table(results, count)
-        print_costs(work / "year", 3 * count)
+        print_costs(work / "year", 6 * count)
         latency.main()
         bad_rows.run(bad_rows.SIZES[:1] if options.quick else bad_rows.SIZES)
 
